@@ -1,0 +1,3 @@
+"""kubarium: a Kubernetes cluster under glass."""
+
+__version__ = "0.1.0"
