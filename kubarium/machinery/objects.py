@@ -1,9 +1,10 @@
 """Typed, read-only views of the Kubernetes objects that components read.
 
-A view holds the fields that kubarium uses, under Kubernetes' names in snake_case; what it does not know it ignores, so a
-view is never encoded and sent back (that would drop fields): writes send wire-shaped dicts or patches. Absent strings are
-"", absent lists `()`, absent maps `{}`; `None` stands where absence means something of its own. Times stay RFC 3339 text,
-quantities and base64 data stay text. Defaults that the API server fills in (probe periods, one replica) are the views' too.
+A view holds the fields that kubarium uses, under Kubernetes' names in snake_case; what it does not know it ignores, so
+a view is never encoded and sent back (that would drop fields): writes send wire-shaped dicts or patches. Absent strings
+are "", absent lists `()`, absent maps `{}`; `None` stands where absence means something of its own. Times stay RFC 3339
+text, quantities and base64 data stay text. Defaults that the API server fills in (probe periods, one replica) are the
+views' defaults as well.
 Source: https://kubernetes.io/docs/reference/kubernetes-api/
 """
 
