@@ -1,0 +1,38 @@
+"""Requests/s to a pod's address against through its ClusterIP, same pod, same path, taken in turns."""
+
+from __future__ import annotations
+
+import statistics
+
+from benchmarks.lab import ROOT, Row, cluster, requests_per_second, run, wait_until
+
+ROUNDS = 5
+SECONDS = 3
+
+
+def measure() -> list[Row]:
+    rows = []
+    with cluster() as lab:
+        lab.kubarium("apply", "-f", str(ROOT / "examples" / "web-app"))
+        lab.kubarium("scale", "deployment/web-app", "--replicas=1")
+        lab.kubarium("rollout", "status", "deployment/web-app")
+        wait_until(lambda: len(lab.get("pods", "-l", "app=web-app")["items"]) == 1)
+        pod = lab.get("pods", "-l", "app=web-app")["items"][0]
+        direct = f"http://{pod['status']['podIP']}:8080/"
+        service = f"http://{lab.get('service', 'web-service')['spec']['clusterIP']}/"
+        other = next(n for n in ("node-1", "node-2") if n != pod["spec"]["nodeName"])
+        for where, node in (("same node", pod["spec"]["nodeName"]), ("other node", other)):
+            load = [*lab.node_prefix(node), "wrk", "-t1", "-c16", f"-d{SECONDS}s"]
+            plain, through = [], []
+            for _ in range(ROUNDS):
+                plain.append(requests_per_second(run([*load, direct])))
+                through.append(requests_per_second(run([*load, service])))
+            ratio = statistics.median(t / p for t, p in zip(through, plain, strict=True))
+            rows.append(
+                Row(
+                    f"ClusterIP against the pod's address, {where}",
+                    f"{ratio:.3f} ({statistics.median(through):,.0f} / {statistics.median(plain):,.0f} requests/s)",
+                    ">= 0.95",
+                )
+            )
+    return rows
