@@ -1,6 +1,6 @@
 # `make up` and `make test` do everything on a fresh machine; each shows what it does.
 PYTHON ?= python3
-NAME ?= default
+NAME ?= $(or $(KUBARIUM_CLUSTER),default)
 KUBARIUM = .venv/bin/kubarium
 SOURCES = apiserver kubelet cni kubeproxy kubarium
 export PYTHON
