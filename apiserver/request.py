@@ -1,7 +1,7 @@
 """What a front end tells the pipeline: who asks, for which object, with which options; and what it gets back.
 
-Both front ends (REST and gRPC) fill these in; nothing here knows of HTTP. Options are already parsed but not yet judged:
-`apiserver.options` checks them, with upstream's texts.
+Both front ends (REST and gRPC) fill these in; nothing here knows of HTTP. Options are already parsed but not yet
+judged: `apiserver.options` checks them, with upstream's texts.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class DeleteOptions:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The answer to a write: the object (or Status) as JSON, whether it was made just now, and warnings for the client."""
+    """The answer to a write: the object (or Status) as JSON, whether it was made just now, warnings for the client."""
 
     body: bytes
     created: bool = False
@@ -113,7 +113,7 @@ class Listed:
 class Api(Protocol):
     """The pipeline as a front end sees it. Every error is an ApiError.
 
-    Bodies are bytes as the client sent them with their media type; objects come back as JSON with resourceVersion in place.
+    Bodies are bytes as the client sent them with their media type; objects come back as JSON, resourceVersion in place.
     """
 
     async def get(self, request: Request, *, resource_version: str = "") -> bytes:
@@ -137,6 +137,8 @@ class Api(Protocol):
     async def delete_collection(self, request: Request, listed: ListOptions, options: DeleteOptions) -> Listed: ...
 
     def watch(self, request: Request, options: ListOptions) -> AsyncIterator[Sequence[Event]]:
-        """Batches of events, in order, until the time is over, the client stops or the server ends. Raises Expired before
-        the first batch where the version is too old; later trouble is an event of type ERROR."""
+        """Batches of events, in order, until the time is over, the client stops or the server ends.
+
+        Raises Expired before the first batch where the version is too old; later trouble is an event of type ERROR.
+        """
         ...
