@@ -8,7 +8,7 @@ be reached, or does not answer in time, is `ServiceUnavailable`.
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -89,7 +89,7 @@ class Api(Protocol):
         field_selector: str = "",
         send_initial_events: bool = False,
         timeout_s: int = 300,
-    ) -> AsyncIterator[WatchEvent[T]]:
+    ) -> AsyncGenerator[WatchEvent[T], None]:
         """Changes after `resource_version`, until the server ends the watch (`timeout_s`) or the connection breaks.
 
         Raises Expired when the revision is too old: list again. Close the iterator (aclose) to end the watch.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Mapping
 from typing import Any, TypeVar
 
 import grpc
@@ -111,7 +111,7 @@ class GrpcApi:
         field_selector: str = "",
         send_initial_events: bool = False,
         timeout_s: int = 300,
-    ) -> AsyncIterator[WatchEvent[T]]:
+    ) -> AsyncGenerator[WatchEvent[T], None]:
         request = api_pb2.WatchRequest(
             ref=_ref(resource, namespace),
             label_selector=label_selector,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any, TypeVar
 
 import aiohttp
@@ -94,7 +94,7 @@ class RestApi:
         field_selector: str = "",
         send_initial_events: bool = False,
         timeout_s: int = 300,
-    ) -> AsyncIterator[WatchEvent[T]]:
+    ) -> AsyncGenerator[WatchEvent[T], None]:
         query = {
             "watch": "true",
             "allowWatchBookmarks": "true",
@@ -114,7 +114,7 @@ class RestApi:
         finally:
             response.close()
 
-    async def _lines(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    async def _lines(self, response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:
         """The answer's lines, however long: aiohttp's own reader refuses one beyond its buffer."""
         rest = b""
         while True:
