@@ -203,8 +203,8 @@ class Invalid(ApiError):
     @classmethod
     def of(cls, group: str, kind: str, name: str, causes: Sequence[StatusCause]) -> Invalid:
         """`Service "web" is invalid: spec.ports[0].port: Invalid value: ...`, as apimachinery's NewInvalid prints it."""
-        texts = [f"{c.field}: {c.message}" if c.field else c.message for c in causes]
-        text = texts[0] if len(texts) == 1 else "[" + ", ".join(dict.fromkeys(texts)) + "]"
+        texts = list(dict.fromkeys(f"{c.field}: {c.message}" if c.field else c.message for c in causes))
+        text = texts[0] if len(texts) == 1 else "[" + ", ".join(texts) + "]"
         gk = f"{kind}.{group}" if group else kind
         details: dict[str, Any] = {"name": name} if name else {}
         if group:
