@@ -5,7 +5,7 @@ Objects here are decoded JSON (dicts that the caller owns and the strategy may c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,13 +43,25 @@ def _valid_update(_new: Object, _old: Object) -> list[StatusCause]:
     return []
 
 
+def _no_grace(_: Object, _asked: int | None) -> int:
+    return 0
+
+
+def _no_warnings(_new: Object, _old: Object | None) -> list[str]:
+    return []
+
+
+def _no_conditions(_: Object) -> list[Object]:
+    return []
+
+
 @dataclass(frozen=True, slots=True)
 class Strategy:
     """How objects of a resource come to be and change; each function is pure and changes only its first argument.
 
     Order on create: prepare_create (drops status, sets generation 1) -> default -> [admission] -> validate.
     On update: default -> prepare_update (keeps old status, bumps generation) -> [admission] -> validate_update.
-    On a status update: prepare_status_update (keeps everything but status and allowed metadata) -> validate_status_update.
+    On a status update: prepare_status_update (keeps everything but status and some metadata) -> validate_status_update.
     """
 
     default: Callable[[Object], None] = _nothing
@@ -59,14 +71,22 @@ class Strategy:
     validate_update: Callable[[Object, Object], list[StatusCause]] = _valid_update
     prepare_status_update: Callable[[Object, Object], None] = _nothing_update
     validate_status_update: Callable[[Object, Object], list[StatusCause]] = _valid_update
+    warnings: Callable[[Object, Object | None], list[str]] = _no_warnings  # of a create (no old object) or an update
     allow_create_on_update: bool = False
     allow_unconditional_update: bool = True
-    graceful_delete: bool = False          # pods: deletionTimestamp first, gone when the kubelet confirms
+    graceful_delete: bool = False  # pods: deletionTimestamp first, gone when the kubelet confirms
+    # With graceful_delete: seconds of grace, from what the request asked for (None: nothing); 0 deletes at once.
+    grace_period_s: Callable[[Object, int | None], int] = _no_grace
 
 
 @dataclass(frozen=True, slots=True)
 class ResourceDef:
-    """One served resource."""
+    """One served resource.
+
+    `storage` names the resource under whose key objects are kept where that is another one (events.k8s.io Events are
+    core Events); `to_storage` and `from_storage` then turn one form into the other (new dicts, no I/O).
+    `deprecation` is the text of the warning that goes with every answer.
+    """
 
     group: str
     version: str
@@ -77,12 +97,17 @@ class ResourceDef:
     short_names: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
     verbs: tuple[str, ...] = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
-    subresources: tuple[str, ...] = ()     # "status", "scale", "log", "exec", "binding", "eviction", "token", ...
+    subresources: tuple[str, ...] = ()  # "status", "scale", "log", "exec", "binding", "eviction", "token", ...
     columns: tuple[Column, ...] = ()
     strategy: Strategy = field(default_factory=Strategy)
     field_selectors: Mapping[str, Callable[[Object], str]] = field(default_factory=dict)
-    ttl_s: int = 0                         # Events
-    name_is_generated_from: str = ""       # reserved for kinds whose names are not DNS subdomains
+    ttl_s: int = 0  # Events
+    storage: tuple[str, str] | None = None  # (group, plural)
+    to_storage: Callable[[Object], Object] | None = None
+    from_storage: Callable[[Object], Object] | None = None
+    deprecation: str = ""
+    storage_version_hash: str = ""
+    row_conditions: Callable[[Object], list[Object]] = field(default=_no_conditions)  # of a Table's row
 
     @property
     def api_version(self) -> str:
@@ -90,8 +115,40 @@ class ResourceDef:
 
     def key(self, namespace: str = "", name: str = "") -> str:
         """`/registry/apps/deployments/default/web`; without a name the prefix, ending in a slash."""
-        head = f"/registry/{self.group}/{self.plural}/" if self.group else f"/registry/core/{self.plural}/"
+        group, plural = self.storage or (self.group, self.plural)
+        head = f"/registry/{group or 'core'}/{plural}/"
         return head + (f"{namespace}/" if namespace else "") + name
 
 
 Validation = Sequence[StatusCause]
+
+
+class Registry:
+    """Every served resource, in the order of discovery; looked up by path or by kind."""
+
+    def __init__(self, resources: Iterable[ResourceDef]) -> None:
+        self._all = tuple(resources)
+        self._by_path = {(r.group, r.version, r.plural): r for r in self._all}
+        self._by_kind = {(r.group, r.version, r.kind): r for r in self._all}
+
+    def __iter__(self) -> Iterator[ResourceDef]:
+        return iter(self._all)
+
+    def all(self) -> tuple[ResourceDef, ...]:
+        return self._all
+
+    def get(self, group: str, version: str, plural: str) -> ResourceDef | None:
+        """By the parts of a REST path: `("apps", "v1", "deployments")`; the core group is ""."""
+        return self._by_path.get((group, version, plural))
+
+    def by_kind(self, group: str, version: str, kind: str) -> ResourceDef | None:
+        """By apiVersion and kind: `("apps", "v1", "Deployment")`."""
+        return self._by_kind.get((group, version, kind))
+
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """Group -> its versions, the preferred one first."""
+        found: dict[str, list[str]] = {}
+        for r in self._all:
+            if r.version not in found.setdefault(r.group, []):
+                found[r.group].append(r.version)
+        return {group: tuple(versions) for group, versions in found.items()}
