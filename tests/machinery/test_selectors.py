@@ -67,7 +67,7 @@ names = st.from_regex(r"[a-z]([-a-z0-9_.]{0,8}[a-z0-9])?", fullmatch=True).filte
     lambda name: name not in {"in", "notin", "gt", "lt"}
 )
 requirements = st.one_of(
-    st.builds(Requirement, names, st.sampled_from([selectors.EXISTS, selectors.MISSING])),
+    st.builds(Requirement, names, st.sampled_from([selectors.EXISTS, selectors.MISSING]), st.just(())),
     st.builds(
         Requirement,
         names,
