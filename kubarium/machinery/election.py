@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Election:
-    """Settings of one election: the Lease's name and namespace, who we are, and how long a lost leader blocks others."""
+    """One election: the Lease, who we are, and how long a lost leader blocks the others."""
 
     name: str
     identity: str
@@ -40,7 +40,7 @@ async def lead(api: Api, election: Election, work: Callable[[], Awaitable[None]]
     A process that lost leadership should exit: what it began with the old caches must not go on.
     """
     candidate = _Candidate(api, election)
-    while not await candidate.try_acquire():
+    while not await candidate.try_acquire():  # noqa: ASYNC110 - the Lease is elsewhere, nobody wakes us
         await asyncio.sleep(election.retry_s)
     log.info("leading as %s", election.identity)
     working = asyncio.ensure_future(work())
