@@ -45,6 +45,11 @@ class Nft:
         listing = await self._run(self._list, "list tables")
         return [(entry["table"]["family"], entry["table"]["name"]) for entry in listing if "table" in entry]
 
+    async def list_chains(self, family: str, table: str) -> list[str]:
+        """The names of a table's chains; [] without it. Cheap however many elements the table has."""
+        listing = await self._run(self._list, f"list chains {family}")
+        return [e["chain"]["name"] for e in listing if "chain" in e and e["chain"]["table"] == table]
+
     async def close(self) -> None:
         """Free the context and its thread; what was committed stays in the kernel."""
         await self._run(self._drop)
