@@ -1,12 +1,12 @@
 """What every store promises; `tests/apiserver/store_conformance.py` is the same in tests.
 
-A store maps keys (`/registry/pods/default/web`) to bytes and numbers every write with a revision of its own, larger than
-every earlier one, never reused, not even after a restart or a restore. Acknowledged means on disk.
+A store maps keys (`/registry/pods/default/web`) to bytes and numbers every write with a revision of its own, larger
+than every earlier one, never reused, not even after a restart or a restore. Acknowledged means on disk.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -48,6 +48,11 @@ class Progress:
     revision: int
 
 
+def prefix_end(prefix: str) -> str:
+    """The first string behind all that begin with `prefix`, in byte order."""
+    return prefix[:-1] + chr(ord(prefix[-1]) + 1) if prefix else chr(0x10FFFF)
+
+
 class Store(Protocol):
     """Raises KeyExists, KeyMissing, RevisionMismatch, Compacted, FutureRevision, StoreUnavailable."""
 
@@ -81,7 +86,7 @@ class Store(Protocol):
         """Forget versions older than `revision`; later reads and watches below it raise Compacted."""
         ...
 
-    def watch(self, prefix: str, *, after: int) -> AsyncIterator[tuple[StoreEvent, ...] | Progress]:
+    def watch(self, prefix: str, *, after: int) -> AsyncGenerator[tuple[StoreEvent, ...] | Progress, None]:
         """Every write under `prefix` with a revision above `after`, in order, none twice, none left out.
 
         Yields batches, and Progress when idle. Ends only by an error or by being closed.

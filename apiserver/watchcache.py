@@ -1,0 +1,593 @@
+"""The watch cache: every object of the store in memory, and the recent changes of each resource.
+
+One watch over all of the store feeds it and nothing else changes it, so every reader sees the store's own order.
+Changes of a resource stand in one log; a watcher is only a position in that log. It therefore costs the cache nothing
+while it does not read, all watchers share the same encoded bytes, and one that falls behind the log's window is told so
+(Compacted, on the wire 410 Expired) and lists again.
+
+Everything here runs on one event loop; no method without `await` is interrupted, which makes `list` a snapshot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final, Literal
+
+from apiserver.codec import Head, event_line, resource_prefix, with_revision
+from apiserver.store.base import Progress, Store, StoreEvent, prefix_end
+from kubarium.machinery.errors import Compacted, StoreError, StoreUnavailable
+
+log = logging.getLogger(__name__)
+
+Predicate = Callable[[Head], bool]
+HeadReader = Callable[[str, bytes], Head]
+_State = dict[str, "list[Entry]"]
+ChangeType = Literal["ADDED", "MODIFIED", "DELETED"]
+
+ROOT: Final = "/registry/"
+PAGE: Final = 2000  # keys asked of the store at once while filling
+BATCH: Final = 500  # events handed to a watcher at once
+HOT: Final = 1000  # newest changes of a resource that keep their encodings; older ones are encoded again if asked for
+REPLAY: Final = 2000  # revisions replayed at start, so that watchers of before it can resume
+TICK_S: Final = 1.0
+RETRY_MIN_S: Final = 0.05
+RETRY_MAX_S: Final = 2.0
+
+
+class Entry:
+    """One object at one revision; `data` is its JSON with resourceVersion in place. Shared, never changed."""
+
+    __slots__ = ("create_revision", "data", "head", "key", "revision")
+
+    def __init__(self, key: str, revision: int, create_revision: int, data: bytes, head: Head) -> None:
+        self.key = key
+        self.revision = revision
+        self.create_revision = create_revision
+        self.data = data
+        self.head = head
+
+    def __repr__(self) -> str:
+        return f"Entry({self.key!r}, revision={self.revision})"
+
+
+class Event:
+    """What a watcher is told: ADDED, MODIFIED, DELETED; front ends also make BOOKMARK and ERROR, which have no entry.
+
+    `data` is the object's JSON. Encodings are made when first asked for and then shared by all watchers.
+    """
+
+    __slots__ = ("_views", "data", "entry", "type")
+
+    def __init__(self, type: str, entry: Entry | None = None, *, data: bytes = b"") -> None:  # noqa: A002
+        self.type = type
+        self.entry = entry
+        self.data = data or (entry.data if entry else b"")
+        self._views: dict[Hashable, bytes] | None = None
+
+    def __repr__(self) -> str:
+        return f"Event({self.type}, {self.entry or self.data!r})"
+
+    def view(self, shape: Hashable, make: Callable[[Event], bytes]) -> bytes:
+        """This event encoded in some shape (a Table, metadata only, protobuf), once for all watchers of the shape."""
+        views = self._views
+        if views is None:
+            views = self._views = {}
+        encoded = views.get(shape)
+        if encoded is None:
+            encoded = views[shape] = make(self)
+        return encoded
+
+    @property
+    def encoded_json_line(self) -> bytes:
+        """The line of a REST watch."""
+        return self.view("json", _json_line)
+
+    def forget_encodings(self) -> None:
+        self._views = None
+
+
+def _json_line(event: Event) -> bytes:
+    return event_line(event.type, event.data)
+
+
+class Batch(tuple[Event, ...]):
+    """Events in order; watchers without a filter at one position get the very same batch."""
+
+    @cached_property
+    def lines(self) -> bytes:
+        """All lines of the batch, joined once."""
+        return self[0].encoded_json_line if len(self) == 1 else b"".join(event.encoded_json_line for event in self)
+
+
+@dataclass(frozen=True, slots=True)
+class InitialEventsEnd(Progress):
+    """Stands behind the last ADDED event of a watch's initial state, which was the state at `revision`."""
+
+
+class Change:
+    """One write to one object: the entry after it (None: deleted) and before it (None: created)."""
+
+    __slots__ = ("_events", "after", "before", "key", "revision")
+
+    def __init__(self, key: str, revision: int, before: Entry | None, after: Entry | None) -> None:
+        self.key = key
+        self.revision = revision
+        self.before = before
+        self.after = after
+        self._events: dict[ChangeType, Event] = {}
+
+    @property
+    def type(self) -> ChangeType:
+        """What a watcher without a filter is told."""
+        if self.after is None:
+            return "DELETED"
+        return "ADDED" if self.before is None else "MODIFIED"
+
+    def type_for(self, predicate: Predicate) -> ChangeType | None:
+        """What a filtering watcher is told: an object that comes to match is ADDED, one that ceases to is DELETED."""
+        now = self.after is not None and predicate(self.after.head)
+        was = self.before is not None and predicate(self.before.head)
+        if now:
+            return "MODIFIED" if was else "ADDED"
+        return "DELETED" if was else None
+
+    def event(self, event_type: ChangeType) -> Event:
+        """The event, shared by all who are told the same of this change."""
+        event = self._events.get(event_type)
+        if event is None:
+            event = self._events[event_type] = Event(event_type, self._entry(event_type))
+        return event
+
+    def _entry(self, event_type: ChangeType) -> Entry:
+        if event_type != "DELETED":
+            assert self.after is not None
+            return self.after
+        # The object as it last matched, at the revision at which it ceased to, as kube-apiserver sends it.
+        last = self.before
+        assert last is not None
+        data = with_revision(last.data, self.revision)
+        return Entry(self.key, self.revision, last.create_revision, data, last.head)
+
+    @property
+    def size(self) -> int:
+        """Bytes that the log keeps alive for this change, at most."""
+        return len(self.after.data) if self.after else len(self.before.data) if self.before else 0
+
+    def forget_encodings(self) -> None:
+        for event in self._events.values():
+            event.forget_encodings()
+
+
+class _ResourceLog:
+    """One resource: its objects now, and its changes in order. Position n is the n-th change since the start."""
+
+    def __init__(self, floor: int, window: int, window_bytes: int) -> None:
+        self.floor = floor  # the revision up to which changes are no longer here
+        self.entries: dict[str, Entry] = {}
+        self.keys: list[str] = []  # sorted
+        self.waiting: set[Watcher] = set()
+        self._snapshot: tuple[Entry, ...] | None = None
+        self._window = window
+        self._window_bytes = window_bytes
+        self._changes: list[Change] = []
+        self._base = 0  # the position of _changes[0]
+        self._bytes = 0
+        self._shared: tuple[int, int, Batch] | None = None  # the last unfiltered batch and its span
+        self.closed = False  # replaced by a new log: its watchers must list again
+
+    @property
+    def end(self) -> int:
+        return self._base + len(self._changes)
+
+    def put(self, entry: Entry) -> None:
+        if entry.key not in self.entries:
+            insort(self.keys, entry.key)
+        self.entries[entry.key] = entry
+        self._snapshot = None
+
+    def remove(self, key: str) -> None:
+        del self.entries[key]
+        del self.keys[bisect_left(self.keys, key)]
+        self._snapshot = None
+
+    def fill(self, entries: Iterable[Entry]) -> None:
+        """Take a whole state, in key order."""
+        self.entries = {entry.key: entry for entry in entries}
+        self.keys = list(self.entries)
+        self._snapshot = None
+
+    def snapshot(self, prefix: str) -> tuple[Entry, ...]:
+        """The entries under a prefix (the resource's own, or one of its namespaces) in key order."""
+        if self._snapshot is None:
+            self._snapshot = tuple(map(self.entries.__getitem__, self.keys))
+        first = bisect_left(self.keys, prefix)
+        last = bisect_left(self.keys, prefix_end(prefix), first)
+        return self._snapshot[first:last]
+
+    def append(self, change: Change) -> None:
+        changes = self._changes
+        changes.append(change)
+        self._bytes += change.size
+        if len(changes) > HOT:
+            changes[-HOT - 1].forget_encodings()
+        if len(changes) > self._window or self._bytes > self._window_bytes:
+            self._trim()
+
+    def _trim(self) -> None:
+        """Drop the older quarter at once: cutting one at a time would move the whole list each time."""
+        drop = max(1, len(self._changes) // 4)
+        self.floor = self._changes[drop - 1].revision
+        self._bytes -= sum(change.size for change in self._changes[:drop])
+        del self._changes[:drop]
+        self._base += drop
+
+    def position_after(self, revision: int) -> int:
+        """Where a watcher starts that has seen everything up to `revision`. Raises Compacted below the floor."""
+        if revision < self.floor:
+            raise Compacted(f"too old resource version: {revision} ({self.floor + 1})", self.floor)
+        return self._base + bisect_right(self._changes, revision, key=_revision_of)
+
+    def since(self, position: int) -> list[Change]:
+        """At most BATCH changes from a position on. Raises Compacted when some of them are gone."""
+        start = position - self._base
+        if start < 0:
+            raise Compacted(f"the watcher is too slow: changes up to {self.floor} are gone", self.floor)
+        return self._changes[start : start + BATCH]
+
+    def shared_batch(self, position: int) -> Batch:
+        """The unfiltered events from a position on: made once for all watchers that stand there."""
+        changes = self.since(position)
+        end = position + len(changes)
+        if self._shared is None or self._shared[:2] != (position, end):
+            self._shared = position, end, Batch(change.event(change.type) for change in changes)
+        return self._shared[2]
+
+    def revision_at(self, position: int) -> int:
+        """The revision of the last change before a position."""
+        index = position - self._base
+        return self._changes[index - 1].revision if index > 0 else self.floor
+
+    def wake(self) -> None:
+        waiting, self.waiting = self.waiting, set()
+        for watcher in waiting:
+            watcher.wake()
+
+
+def _revision_of(change: Change) -> int:
+    return change.revision
+
+
+class Watcher:
+    """One watch: an async iterator of Batch (events in order), InitialEventsEnd, and Progress when nothing happened for
+    `bookmark_interval_s`.
+
+    Raises Compacted when it falls behind the window or the cache had to start anew: list again. It may be dropped at
+    any time without being closed, and a cancelled read loses nothing.
+    """
+
+    def __init__(
+        self, cache: WatchCache, prefix: str, after: int | None, predicate: Predicate | None, interval_s: float
+    ) -> None:
+        self._cache = cache
+        self._log = cache.log_of(prefix)
+        self._prefix = prefix
+        self._whole = prefix == resource_prefix(prefix)
+        self._predicate = predicate
+        self._interval_s = interval_s
+        self._future: asyncio.Future[None] | None = None
+        self._initial: Iterator[Batch | Progress] | None = None
+        if after is None:
+            self._after = cache.revision
+            self._initial = self._initial_events(cache.list(prefix), cache.revision)
+            self._position = self._log.end
+        else:
+            self._after = after
+            self._position = self._log.position_after(after)
+        self.due = asyncio.get_running_loop().time() + interval_s
+
+    @property
+    def revision(self) -> int:
+        """Everything up to it has been handed out (once the initial state has)."""
+        done = self._position == self._log.end and not self._log.closed
+        return max(self._after, self._cache.revision if done else self._log.revision_at(self._position))
+
+    def __aiter__(self) -> Watcher:
+        return self
+
+    async def __anext__(self) -> Batch | Progress:
+        while True:
+            if (item := self._next()) is not None:
+                self.due = asyncio.get_running_loop().time() + self._interval_s
+                return item
+            self._future = asyncio.get_running_loop().create_future()
+            self._log.waiting.add(self)
+            try:
+                await self._future
+            finally:
+                self._future = None
+                self._log.waiting.discard(self)
+
+    def wake(self) -> None:
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
+
+    def _next(self) -> Batch | Progress | None:
+        """The next thing to tell, without waiting; None when there is nothing."""
+        if self._initial is not None:
+            if (item := next(self._initial, None)) is not None:
+                return item
+            self._initial = None
+        while self._position != self._log.end:
+            if batch := self._take():
+                return batch
+        if self._log.closed:
+            raise Compacted("the watch cache was filled anew: list again", self._cache.revision)
+        if asyncio.get_running_loop().time() >= self.due:
+            return Progress(self.revision)
+        return None
+
+    def _take(self) -> Batch:
+        """Move past the next changes; what of them is for this watcher."""
+        if self._whole and self._predicate is None and self._log.revision_at(self._position) >= self._after:
+            batch = self._log.shared_batch(self._position)
+            self._position += len(batch)
+            return batch
+        changes = self._log.since(self._position)
+        self._position += len(changes)
+        return Batch(self._select(changes))
+
+    def _select(self, changes: Sequence[Change]) -> Iterator[Event]:
+        for change in changes:
+            if change.revision <= self._after or not change.key.startswith(self._prefix):
+                continue
+            kind = change.type if self._predicate is None else change.type_for(self._predicate)
+            if kind is not None:
+                yield change.event(kind)
+
+    def _initial_events(self, entries: Sequence[Entry], revision: int) -> Iterator[Batch | Progress]:
+        for start in range(0, len(entries), BATCH):
+            part = entries[start : start + BATCH]
+            batch = Batch(Event("ADDED", e) for e in part if self._predicate is None or self._predicate(e.head))
+            if batch:
+                yield batch
+        yield InitialEventsEnd(revision)
+
+
+class WatchCache:
+    """All objects under /registry/ and their recent changes.
+
+    `head` decodes what filters need; it raises ValueError for bytes that are no object, which are logged and left out.
+    Per resource the last `window` changes are kept, fewer where they hold more than `window_bytes` of objects.
+    """
+
+    def __init__(self, store: Store, *, head: HeadReader, window: int = 20_000, window_bytes: int = 64 << 20) -> None:
+        self._store = store
+        self._head = head
+        self._window = window
+        self._window_bytes = window_bytes
+        self._logs: dict[str, _ResourceLog] = {}
+        self._floor = 0
+        self._filled = asyncio.Event()
+        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self._consistent = _SharedRead(store.revision)
+        self.revision = 0
+        self.trouble: StoreError | None = None
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    async def synced(self) -> None:
+        """Returns when the cache holds the store's state."""
+        await self._filled.wait()
+
+    @property
+    def has_synced(self) -> bool:
+        return self._filled.is_set()
+
+    def get(self, key: str) -> Entry | None:
+        return self.log_of(key).entries.get(key)
+
+    def list(self, prefix: str) -> Sequence[Entry]:
+        """Everything under a resource's prefix, or a namespace's in it, in key order, as of `self.revision`."""
+        return self.log_of(prefix).snapshot(prefix)
+
+    def watch(
+        self,
+        prefix: str,
+        *,
+        after: int | None,
+        predicate: Predicate | None = None,
+        bookmark_interval_s: float = 60.0,
+    ) -> Watcher:
+        """Changes under a prefix after a revision. With `after=None` (streaming lists, watches from version 0) first the
+        state now, as ADDED events at one revision, then InitialEventsEnd, then every change after it.
+
+        Raises Compacted when changes after `after` are no longer held.
+        """
+        return Watcher(self, prefix, after, predicate, bookmark_interval_s)
+
+    async def wait_for(self, revision: int, timeout_s: float = 3.0) -> None:
+        """Returns when everything up to `revision` is applied. Raises StoreUnavailable after `timeout_s`."""
+        if self.revision >= revision:
+            return
+        future = asyncio.get_running_loop().create_future()
+        waiter = (revision, future)
+        self._waiters.append(waiter)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await future
+        except TimeoutError:
+            raise StoreUnavailable(
+                f"the watch cache is at revision {self.revision} and did not reach {revision} within {timeout_s:g} s"
+            ) from None
+        finally:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+
+    async def consistent_revision(self) -> int:
+        """A revision at least that of every write acknowledged before the call: wait for it, then read the cache.
+
+        Callers that come while a read of the store is under way share the next one, as that one may be older than they.
+        """
+        return await self._consistent.result()
+
+    def log_of(self, key: str) -> _ResourceLog:
+        """The log of the resource that a key or prefix belongs to."""
+        prefix = resource_prefix(key)
+        found = self._logs.get(prefix)
+        if found is None:  # nothing of this resource has changed since the cache was filled
+            found = self._logs[prefix] = _ResourceLog(self._floor, self._window, self._window_bytes)
+        return found
+
+    # -- following the store -------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Fill the cache and follow the store, for ever; survives its absence and its compactions."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._wake_for_bookmarks(), name="watchcache/bookmarks")
+            tasks.create_task(self._keep_following(), name="watchcache/follow")
+
+    async def _keep_following(self) -> None:
+        delay_s = RETRY_MIN_S
+        filled = False
+        while True:
+            before = self.revision
+            try:
+                if not filled:
+                    target = await self._fill()
+                    filled = True
+                await self._follow(target)
+            except Compacted:
+                log.warning("watchcache: the store forgot changes after revision %d; filling anew", self.revision)
+                self._filled.clear()
+                filled = False
+            except StoreUnavailable as err:
+                if self.trouble is None:
+                    log.warning("watchcache: lost the store at revision %d: %s", self.revision, err)
+                self.trouble = err
+                delay_s = RETRY_MIN_S if self.revision > before else min(2 * delay_s, RETRY_MAX_S)
+                await asyncio.sleep(delay_s)
+
+    async def _fill(self) -> int:
+        """Take the store's state of REPLAY revisions ago, so that watchers of before a restart can resume; the changes
+        since come through the watch. Returns the revision at which the cache counts as filled."""
+        target = await self._store.revision()
+        try:
+            base, entries = await self._state_at(max(target - REPLAY, 0) or target)
+        except Compacted as err:
+            base, entries = await self._state_at(err.compact_revision or target)
+        old, self._logs, self._floor, self.revision = self._logs, {}, base, base
+        for prefix, found in entries.items():
+            self.log_of(prefix).fill(found)
+        for resource in old.values():
+            resource.closed = True
+            resource.wake()
+        return target
+
+    async def _state_at(self, revision: int) -> tuple[int, _State]:
+        """Every object as it stood at a revision, by resource, in key order."""
+        found: _State = {}
+        start = ""
+        while True:
+            page = await self._store.list(ROOT, start=start, limit=PAGE, revision=revision)
+            for item in page.items:
+                entry = self._entry(item.key, item.mod_revision, item.create_revision, item.value)
+                if entry is not None:
+                    found.setdefault(resource_prefix(item.key), []).append(entry)
+            if not page.remaining:
+                return revision, found
+            start = page.items[-1].key + "\0"
+
+    async def _follow(self, target: int) -> None:
+        async with aclosing(self._store.watch(ROOT, after=self.revision)) as changes:
+            self._check_filled(target)
+            async for item in changes:
+                self.trouble = None
+                if isinstance(item, Progress):
+                    self.revision = max(self.revision, item.revision)
+                else:
+                    self._apply(item)
+                self._check_filled(target)
+                self._release_waiters()
+        raise StoreUnavailable("the store ended the watch")
+
+    def _check_filled(self, target: int) -> None:
+        if self.revision >= target:
+            self._filled.set()
+
+    def _entry(self, key: str, revision: int, create_revision: int, value: bytes) -> Entry | None:
+        try:
+            data = with_revision(value, revision)
+            return Entry(key, revision, create_revision, data, self._head(key, data))
+        except ValueError as err:  # msgspec's decoding errors are ValueErrors
+            log.error("watchcache: %s at revision %d is no stored object and is left out: %s", key, revision, err)
+            return None
+
+    def _apply(self, events: Sequence[StoreEvent]) -> None:
+        touched: set[_ResourceLog] = set()
+        for event in events:
+            resource = self.log_of(event.key)
+            before = resource.entries.get(event.key)
+            after = None
+            if event.value is not None:
+                after = self._entry(event.key, event.revision, event.create_revision, event.value)
+            if after is not None:
+                resource.put(after)
+            elif before is not None:
+                resource.remove(event.key)
+            if after is not None or before is not None:
+                resource.append(Change(event.key, event.revision, before, after))
+                touched.add(resource)
+            self.revision = event.revision
+        for resource in touched:
+            resource.wake()
+
+    def _release_waiters(self) -> None:
+        if not self._waiters:
+            return
+        for revision, future in self._waiters:
+            if revision <= self.revision and not future.done():
+                future.set_result(None)
+        self._waiters = [waiter for waiter in self._waiters if not waiter[1].done()]
+
+    async def _wake_for_bookmarks(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(TICK_S)
+            now = loop.time()
+            for resource in self._logs.values():
+                for watcher in resource.waiting:
+                    if watcher.due <= now:
+                        watcher.wake()
+
+
+class _SharedRead:
+    """A read that callers share, each getting one that began after its call: newcomers await the next one."""
+
+    def __init__(self, read: Callable[[], Awaitable[int]]) -> None:
+        self._read = read
+        self._running: asyncio.Task[int] | None = None
+        self._next: asyncio.Task[int] | None = None
+
+    async def result(self) -> int:
+        if self._next is None:
+            self._next = asyncio.create_task(self._run(self._running), name="watchcache/revision")
+            self._next.add_done_callback(_mark_retrieved)
+        return await asyncio.shield(self._next)
+
+    async def _run(self, previous: asyncio.Task[int] | None) -> int:
+        if previous is not None and not previous.done():
+            await asyncio.wait([previous])
+        self._running, self._next = self._next, None
+        return await self._read()
+
+
+def _mark_retrieved(task: asyncio.Task[int]) -> None:
+    """An error that no caller waits for any more is nobody's."""
+    if not task.cancelled():
+        task.exception()
