@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
 from datetime import UTC, datetime
+
+_UNITS_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
 def format_timestamp(seconds: float) -> str:
@@ -28,6 +31,19 @@ def parse_timestamp(text: str) -> float | None:
     if parsed.tzinfo is None:
         raise ValueError(f"time {text!r} has no zone; expected RFC 3339 such as 2026-01-31T12:00:00Z")
     return parsed.timestamp()
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a duration as flags give it: `40s`, `1m30s`, `500ms`, or a plain number of seconds.
+
+    Raises ValueError for anything else. Source: Go's time.ParseDuration.
+    """
+    if re.fullmatch(r"[0-9.]+", text):
+        return float(text)
+    parts = re.findall(r"([0-9.]+)(ms|h|m|s)", text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ValueError(f"{text!r} is no duration; expected for example 40s, 1m30s or 500ms")
+    return sum(float(number) * _UNITS_S[unit] for number, unit in parts)
 
 
 def age(since: str, now: float) -> str:
