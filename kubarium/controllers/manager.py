@@ -1,0 +1,86 @@
+"""All controllers on one set of informers, in one TaskGroup."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from kubarium.controllers.config import Config
+from kubarium.controllers.controller import Context, Controller, Informers
+from kubarium.controllers.deployment import DeploymentController
+from kubarium.controllers.endpoints import EndpointsController
+from kubarium.controllers.endpointslice import EndpointSliceController
+from kubarium.controllers.garbagecollector import GarbageCollector
+from kubarium.controllers.namespace import NamespaceController
+from kubarium.controllers.nodeipam import NodeIpamController
+from kubarium.controllers.nodelifecycle import NodeLifecycleController
+from kubarium.controllers.podgc import PodGcController
+from kubarium.controllers.replicaset import ReplicaSetController
+from kubarium.controllers.rootca import RootCaPublisher
+from kubarium.controllers.serviceaccount import ServiceAccountController
+from kubarium.controllers.tainteviction import TaintEvictionController
+from kubarium.machinery.client import Api
+from kubarium.machinery.election import Election, lead
+from kubarium.machinery.errors import ConfigError
+from kubarium.machinery.process import wait_synced
+
+# The first to ask for a collection chooses how it is decoded, so who needs only metadata comes last.
+CONTROLLERS: tuple[type[Controller[Any]], ...] = (
+    NodeIpamController,
+    NodeLifecycleController,
+    TaintEvictionController,
+    PodGcController,
+    ReplicaSetController,
+    DeploymentController,
+    EndpointSliceController,
+    EndpointsController,
+    ServiceAccountController,
+    RootCaPublisher,
+    NamespaceController,
+    GarbageCollector,
+)
+
+
+class Manager:
+    """What runs in a controllers process."""
+
+    def __init__(self, api: Api, config: Config) -> None:
+        known = {kind.name for kind in CONTROLLERS}
+        for name in config.controllers:
+            if name.removeprefix("-") not in known | {"*"}:
+                raise ConfigError(f"--controllers {name}: no such controller; there are {', '.join(sorted(known))}")
+        self._api = api
+        self._informers = Informers(api)
+        context = Context(api, self._informers, config)
+        self._controllers = [kind(context) for kind in CONTROLLERS if self._wanted(kind.name, config)]
+
+    @staticmethod
+    def _wanted(name: str, config: Config) -> bool:
+        if name == RootCaPublisher.name and not config.root_ca_file:
+            return False
+        return config.enabled(name)
+
+    @property
+    def ready(self) -> Mapping[str, Callable[[], bool]]:
+        return {"informer-sync": lambda: self._informers.synced}
+
+    async def run(self, *, leader_elect: bool = False) -> None:
+        """Until cancelled. No controller plans anything before every cache is filled."""
+        async with asyncio.TaskGroup() as group:
+            informers = self._informers.all()
+            for name, informer in informers.items():
+                group.create_task(informer.run(), name=f"informer/{name}")
+            await wait_synced(*informers.values())
+            if leader_elect:
+                identity = f"{socket.gethostname()}_{os.getpid()}"
+                await lead(self._api, Election("kube-controller-manager", identity), self._work)
+            else:
+                await self._work()
+
+    async def _work(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for controller in self._controllers:
+                group.create_task(controller.run(), name=controller.name)

@@ -1,0 +1,77 @@
+"""Views that only controllers need: objects whose pod template stays wire-shaped, and objects read for metadata only.
+
+A template is copied on (Deployment to ReplicaSet to Pod), so it must keep fields that no view knows: it stays a dict.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from kubarium.machinery import objects, resources
+from kubarium.machinery.objects import LabelSelector, ObjectKey, ObjectMeta, wire_name
+from kubarium.machinery.resources import Resource
+
+
+class _View(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, rename=wire_name):
+    """As the views of kubarium.machinery.objects."""
+
+
+class _Object(_View, frozen=True, kw_only=True):
+    api_version: str = ""
+    kind: str = ""
+    metadata: ObjectMeta = ObjectMeta()
+
+    @property
+    def key(self) -> ObjectKey:
+        return ObjectKey(self.metadata.namespace, self.metadata.name)
+
+
+class PartialObject(_Object, frozen=True, kw_only=True):
+    """Any object, of which only the metadata is kept."""
+
+
+class ReplicaSetSpec(_View, frozen=True, kw_only=True):
+    replicas: int = 1
+    selector: LabelSelector = LabelSelector()
+    template: dict[str, Any] = {}
+    min_ready_seconds: int = 0
+
+
+class ReplicaSet(_Object, frozen=True, kw_only=True):
+    api_version: str = "apps/v1"
+    kind: str = "ReplicaSet"
+    spec: ReplicaSetSpec = ReplicaSetSpec()
+    status: objects.ReplicaSetStatus = objects.ReplicaSetStatus()
+
+
+class DeploymentSpec(_View, frozen=True, kw_only=True):
+    replicas: int = 1
+    selector: LabelSelector = LabelSelector()
+    template: dict[str, Any] = {}
+    strategy: objects.DeploymentStrategy = objects.DeploymentStrategy()
+    min_ready_seconds: int = 0
+    revision_history_limit: int | None = None
+    paused: bool = False
+    progress_deadline_seconds: int | None = None
+
+
+class Deployment(_Object, frozen=True, kw_only=True):
+    api_version: str = "apps/v1"
+    kind: str = "Deployment"
+    spec: DeploymentSpec = DeploymentSpec()
+    status: objects.DeploymentStatus = objects.DeploymentStatus()
+
+
+REPLICASETS: Resource[ReplicaSet] = Resource("apps", "v1", "replicasets", "ReplicaSet", ReplicaSet)
+DEPLOYMENTS: Resource[Deployment] = Resource("apps", "v1", "deployments", "Deployment", Deployment)
+
+ALL: tuple[Resource[Any], ...] = tuple(value for value in vars(resources).values() if isinstance(value, Resource))
+"""Every resource that the machinery names: what the garbage collector watches and what a namespace's end empties."""
+
+
+def metadata_only(resource: Resource[Any]) -> Resource[PartialObject]:
+    """The same collection, decoded to metadata."""
+    return replace(resource, view=PartialObject)
