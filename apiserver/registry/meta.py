@@ -154,15 +154,31 @@ def updating(check: UpdateCheck, *, namespaced: bool = True) -> Callable[[Object
     return validate
 
 
+def keep_generation(new: Object, old: Object) -> None:
+    """prepare_update of kinds that count no generations: a client cannot set one."""
+    meta, was = new["metadata"], old["metadata"]
+    meta.pop("generation", None)
+    if "generation" in was:
+        meta["generation"] = was["generation"]
+
+
+def keep_status(new: Object, old: Object) -> None:
+    """prepare_update of kinds with a status subresource: an update of the object leaves the status alone."""
+    keep_generation(new, old)
+    new.pop("status", None)
+    if "status" in old:
+        new["status"] = old["status"]
+
+
 def status_only(new: Object, old: Object) -> None:
     """prepare_status_update of most kinds: everything but status stays; labels and annotations may change, too."""
     status, meta = new.get("status"), new["metadata"]
     kept = {k: v for k, v in old.items() if k not in ("status", "metadata")}
-    for key in [k for k in new if k not in ("metadata", "apiVersion", "kind")]:
-        del new[key]
-    new.update(kept, metadata=meta, apiVersion=old.get("apiVersion"), kind=old.get("kind"))
+    new.clear()
+    new.update(kept, metadata=meta)
     if status is not None:
         new["status"] = status
+    keep_generation(new, old)
 
 
 def next_generation(new: Object, old: Object, *fields: str) -> None:
@@ -170,3 +186,17 @@ def next_generation(new: Object, old: Object, *fields: str) -> None:
     before = old["metadata"].get("generation", 0)
     changed = any(new.get(f) != old.get(f) for f in fields)
     new["metadata"]["generation"] = before + 1 if changed else before
+
+
+def first_generation(obj: Object) -> None:
+    """prepare_create of kinds that count generations and have no status."""
+    obj["metadata"]["generation"] = 1
+
+
+def counting(*fields: str) -> Callable[[Object, Object], None]:
+    """prepare_update of such kinds: a new generation when one of `fields` differs."""
+
+    def update(new: Object, old: Object) -> None:
+        next_generation(new, old, *fields)
+
+    return update

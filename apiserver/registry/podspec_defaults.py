@@ -1,0 +1,135 @@
+"""Defaults of pod specs, in Pods and in templates.
+
+Source: Kubernetes API reference, Pod v1 (each field's default); k8s.io/kubernetes/pkg/apis/core/v1/defaults.go (order).
+"""
+
+from __future__ import annotations
+
+from apiserver.registry.base import Object
+
+_PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
+_MODE = 0o644
+_VOLUMES_WITH_MODE = ("secret", "configMap", "downwardAPI", "projected")
+_VOLUME_FIELDS: dict[str, Object] = {
+    "hostPath": {"type": ""},
+    "iscsi": {"iscsiInterface": "default"},
+    "rbd": {"pool": "rbd", "user": "admin", "keyring": "/etc/ceph/keyring"},
+    "azureDisk": {"cachingMode": "ReadWrite", "kind": "Shared", "fsType": "ext4", "readOnly": False},
+    "scaleIO": {"storageMode": "ThinProvisioned", "fsType": "xfs"},
+}
+
+
+def all_containers(spec: Object) -> list[Object]:
+    """Init, ordinary and ephemeral containers, in this order."""
+    return [
+        *(spec.get("initContainers") or ()),
+        *(spec.get("containers") or ()),
+        *(spec.get("ephemeralContainers") or ()),
+    ]
+
+
+def default_pod_spec(spec: Object) -> None:
+    """What a pod spec gets wherever it stands."""
+    spec.setdefault("dnsPolicy", "ClusterFirst")
+    spec.setdefault("restartPolicy", "Always")
+    spec.setdefault("securityContext", {})
+    spec.setdefault("terminationGracePeriodSeconds", 30)
+    spec.setdefault("schedulerName", "default-scheduler")
+    if account := spec.get("serviceAccountName") or spec.get("serviceAccount"):
+        spec["serviceAccountName"] = spec["serviceAccount"] = account  # the old name mirrors the new one
+    for container in all_containers(spec):
+        _default_container(container)
+    for volume in spec.get("volumes") or ():
+        _default_volume(volume)
+
+
+def default_pod(spec: Object) -> None:
+    """What only the spec of a Pod gets, not that of a template."""
+    default_pod_spec(spec)
+    spec.setdefault("enableServiceLinks", True)
+    for container in [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]:
+        resources = container.get("resources") or {}
+        if limits := resources.get("limits"):
+            resources["requests"] = limits | (resources.get("requests") or {})
+        if spec.get("hostNetwork"):
+            for port in container.get("ports") or ():
+                if not port.get("hostPort"):
+                    port["hostPort"] = port.get("containerPort", 0)
+
+
+def _pull_policy(image: str) -> str:
+    """Always for `:latest`, said or implied; a digest never changes."""
+    name = image.rpartition("/")[2]
+    tag = "latest" if ":" not in name and "@" not in name else name.partition("@")[0].partition(":")[2]
+    return "Always" if tag == "latest" and "@" not in name else "IfNotPresent"
+
+
+def _default_container(container: Object) -> None:
+    container.setdefault("imagePullPolicy", _pull_policy(container.get("image", "")))
+    container.setdefault("terminationMessagePath", "/dev/termination-log")
+    container.setdefault("terminationMessagePolicy", "File")
+    container.setdefault("resources", {})
+    for port in container.get("ports") or ():
+        port.setdefault("protocol", "TCP")
+    for variable in container.get("env") or ():
+        if ref := (variable.get("valueFrom") or {}).get("fieldRef"):
+            ref.setdefault("apiVersion", "v1")
+    for name in _PROBES:
+        if probe := container.get(name):
+            _default_probe(probe)
+    for hook in (container.get("lifecycle") or {}).values():
+        _default_http(hook)
+
+
+def _default_http(handler: Object) -> None:
+    if isinstance(handler, dict) and (http := handler.get("httpGet")) is not None:
+        http.setdefault("path", "/")
+        http.setdefault("scheme", "HTTP")
+
+
+def _default_probe(probe: Object) -> None:
+    for field, value in (
+        ("timeoutSeconds", 1),
+        ("periodSeconds", 10),
+        ("successThreshold", 1),
+        ("failureThreshold", 3),
+    ):
+        probe[field] = probe.get(field) or value  # zero stands for unset
+    _default_http(probe)
+    if (grpc := probe.get("grpc")) is not None:
+        grpc.setdefault("service", "")
+
+
+def _default_items(items: list[Object]) -> None:
+    for item in items:
+        if ref := item.get("fieldRef"):
+            ref.setdefault("apiVersion", "v1")
+
+
+def _default_volume(volume: Object) -> None:
+    sources = [key for key in volume if key != "name"]
+    if not sources:
+        volume["emptyDir"] = {}
+    for kind in sources:
+        source = volume[kind]
+        if not isinstance(source, dict):
+            continue
+        if kind in _VOLUMES_WITH_MODE:
+            source.setdefault("defaultMode", _MODE)
+        for field, value in _VOLUME_FIELDS.get(kind, {}).items():
+            source.setdefault(field, value)
+        if kind == "downwardAPI":
+            _default_items(source.get("items") or [])
+        elif kind == "projected":
+            _default_projections(source.get("sources") or [])
+        elif kind == "ephemeral" and (template := source.get("volumeClaimTemplate")):
+            template.setdefault("spec", {}).setdefault("volumeMode", "Filesystem")
+        elif kind == "image":
+            source.setdefault("pullPolicy", _pull_policy(source.get("reference", "")))
+
+
+def _default_projections(sources: list[Object]) -> None:
+    for source in sources:
+        if token := source.get("serviceAccountToken"):
+            token.setdefault("expirationSeconds", 3600)
+        _default_items((source.get("downwardAPI") or {}).get("items") or [])
