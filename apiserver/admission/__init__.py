@@ -1,0 +1,1 @@
+"""What changes or refuses objects beyond their own validity. The chain's order is Kubernetes'."""

@@ -1,0 +1,84 @@
+"""The chain of admission plugins: every mutating step, then (after validation) every validating one.
+
+Source: https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from apiserver.registry.base import Object, ResourceDef
+from apiserver.request import Request
+
+CREATE, UPDATE, DELETE, CONNECT = "CREATE", "UPDATE", "DELETE", "CONNECT"
+
+
+@dataclass(slots=True)
+class Attributes:
+    """One write as the plugins see it. `obj` (None: DELETE) is theirs to change; `old` is None for CREATE."""
+
+    operation: str
+    request: Request
+    name: str
+    obj: Object | None = None
+    old: Object | None = None
+    dry_run: bool = False
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def resource(self) -> ResourceDef:
+        return self.request.resource
+
+    @property
+    def namespace(self) -> str:
+        return self.request.namespace
+
+
+class Plugin:
+    """The parts that a plugin overrides. `handles` is asked once for each kind of write, not for each write."""
+
+    def handles(self, resource: ResourceDef, subresource: str, operation: str) -> bool:
+        raise NotImplementedError
+
+    async def admit(self, attributes: Attributes) -> None:
+        """Change `attributes.obj`, or raise an ApiError."""
+
+    async def validate(self, attributes: Attributes) -> None:
+        """Raise an ApiError where the write may not be."""
+
+
+class Chain:
+    """Plugins in order, with the ones that matter to a kind of write looked up once."""
+
+    def __init__(self, plugins: Sequence[Plugin]) -> None:
+        self._plugins = tuple(plugins)
+        self._mutating: dict[tuple[str, str, str, str], tuple[Plugin, ...]] = {}
+        self._validating: dict[tuple[str, str, str, str], tuple[Plugin, ...]] = {}
+
+    async def admit(self, attributes: Attributes) -> None:
+        for plugin in self._of(self._mutating, attributes, "admit"):
+            await plugin.admit(attributes)
+
+    async def validate(self, attributes: Attributes) -> None:
+        for plugin in self._of(self._validating, attributes, "validate"):
+            await plugin.validate(attributes)
+
+    def _of(
+        self, known: dict[tuple[str, str, str, str], tuple[Plugin, ...]], attributes: Attributes, method: str
+    ) -> tuple[Plugin, ...]:
+        request = attributes.request
+        key = (request.resource.group, request.resource.plural, request.subresource, attributes.operation)
+        found = known.get(key)
+        if found is None:
+            found = known[key] = tuple(
+                plugin
+                for plugin in self._plugins
+                if getattr(type(plugin), method) is not getattr(Plugin, method)
+                and plugin.handles(request.resource, request.subresource, attributes.operation)
+            )
+        return found
+
+
+def is_pods(resource: ResourceDef) -> bool:
+    return resource.plural == "pods" and not resource.group

@@ -1,0 +1,152 @@
+"""The pipeline of the API server: one for both front ends. See `apiserver.request.Api` for what it promises.
+
+authenticate -> authorize -> decode -> default -> mutate -> validate -> admit -> store; the front end has authenticated
+by the time a request comes here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import wraps
+from typing import TypeVar
+
+from apiserver.admission.chain import Chain
+from apiserver.allocators import ServiceAllocator
+from apiserver.auth.authorizer import Authorizer, refusal
+from apiserver.reads import Reader
+from apiserver.request import (
+    DeleteOptions,
+    Listed,
+    ListOptions,
+    Request,
+    User,
+    WriteOptions,
+    Written,
+)
+from apiserver.state import State, unavailable
+from apiserver.subresources import Subresources, TokenIssuer
+from apiserver.watchcache import Event
+from apiserver.writes import Writer
+from kubarium.machinery.errors import Forbidden, StoreUnavailable
+
+__all__ = ["DeleteOptions", "ListOptions", "Listed", "Pipeline", "Request", "User", "WriteOptions", "Written"]
+
+T = TypeVar("T")
+
+
+def _answered(call: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
+    """A store that does not answer is a 503 of ours."""
+
+    @wraps(call)
+    async def answered(*args: object, **kwargs: object) -> T:
+        try:
+            return await call(*args, **kwargs)
+        except StoreUnavailable as err:
+            raise unavailable(err) from err
+
+    return answered
+
+
+def _unbroken(call: Callable[..., Awaitable[Written]]) -> Callable[..., Awaitable[Written]]:
+    """A write goes on to its end though the client goes away: cut off half way, nobody would know what it had done."""
+
+    @_answered
+    @wraps(call)
+    async def unbroken(self: Pipeline, *args: object) -> Written:
+        task = asyncio.ensure_future(call(self, *args))
+        self.writing.add(task)
+        task.add_done_callback(self.writing.discard)
+        return await asyncio.shield(task)
+
+    return unbroken
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a pipeline is made of."""
+
+    state: State
+    admission: Chain
+    authorizer: Authorizer
+    services: ServiceAllocator
+    tokens: TokenIssuer
+
+
+class Pipeline:
+    """Every call on a resource, whatever door it came through."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.state = parts.state
+        self.authorizer = parts.authorizer
+        self.reader = Reader(parts.state)
+        self.writer = Writer(parts.state, parts.admission, parts.services)
+        self.writing: set[asyncio.Future[Written]] = set()
+        self._subresources = Subresources(self.reader, self.writer, parts.tokens)
+
+    def _allow(self, request: Request) -> None:
+        decision = self.authorizer.authorize(request)
+        if not decision.allowed:
+            text, details = refusal(request, decision.reason)
+            raise Forbidden(text, details=details)
+
+    @_answered
+    async def get(self, request: Request, *, resource_version: str = "") -> bytes:
+        self._allow(request)
+        if request.subresource == "scale":
+            return await self._subresources.scale(request)
+        return await self.reader.get(request, resource_version)
+
+    @_answered
+    async def list(self, request: Request, options: ListOptions) -> Listed:
+        self._allow(request)
+        return await self.reader.list(request, options)
+
+    @_unbroken
+    async def create(self, request: Request, body: bytes, content_type: str, options: WriteOptions) -> Written:
+        self._allow(request)
+        if request.subresource:
+            return await self._subresources.create(request, body, content_type, options)
+        return await self.writer.create(request, body, content_type, options)
+
+    @_unbroken
+    async def update(self, request: Request, body: bytes, content_type: str, options: WriteOptions) -> Written:
+        self._allow(request)
+        if request.subresource in ("scale", "finalize"):
+            return await self._subresources.update(request, body, content_type, options)
+        return await self.writer.update(request, body, content_type, options)
+
+    @_unbroken
+    async def patch(self, request: Request, body: bytes, content_type: str, options: WriteOptions) -> Written:
+        self._allow(request)
+        if request.subresource == "scale":
+            return await self._subresources.patch_scale(request, body, content_type, options)
+        return await self.writer.patch(request, body, content_type, options)
+
+    @_unbroken
+    async def delete(self, request: Request, options: DeleteOptions) -> Written:
+        self._allow(request)
+        return await self.writer.delete(request, options)
+
+    @_answered
+    async def delete_collection(self, request: Request, listed: ListOptions, options: DeleteOptions) -> Listed:
+        """The objects as they were listed."""
+        self._allow(request)
+        found = await self.reader.list(request, listed)
+        await self.writer.delete_all(request, found.entries, options)
+        return replace(found, continue_token="", remaining=None)
+
+    async def watch(self, request: Request, options: ListOptions) -> AsyncIterator[Sequence[Event]]:
+        self._allow(request)
+        async for batch in self.reader.watch(request, options):
+            yield batch
+
+    def end_watches(self) -> None:
+        """For a graceful stop."""
+        self.reader.end_watches()
+
+    async def finish_writes(self) -> None:
+        """Returns when every write that has begun is done."""
+        while self.writing:
+            await asyncio.wait(self.writing)

@@ -1,0 +1,250 @@
+"""Get, list and watch: bytes from the cache (or, for an older revision, the store) to the front end, never decoded.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/ ("Resource versions", "Streaming lists").
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+
+import orjson
+
+from apiserver import codec, options, replies
+from apiserver.registry.base import ResourceDef
+from apiserver.request import Listed, ListOptions, Request
+from apiserver.selection import NAME, Selection, parse_selection
+from apiserver.state import State, matching, unavailable
+from apiserver.store.base import Page
+from apiserver.watchcache import Batch, Entry, Event, InitialEventsEnd, Watcher
+from kubarium.machinery.errors import BadRequest, Compacted, Expired, FutureRevision, StoreUnavailable
+
+DEFAULT_WATCH_S = 1800.0  # upstream's --min-request-timeout: a watch without a limit gets one to two times this
+BOOKMARK_INTERVAL_S = 60.0
+INITIAL_EVENTS_END = "k8s.io/initial-events-end"
+FILTERED_PAGE = 500  # keys read at once where a selector leaves fewer than asked for
+
+
+class Reader:
+    """The reading half of the pipeline."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._watches: set[asyncio.Timeout] = set()
+        self._stopping = False
+
+    def end_watches(self) -> None:
+        """End every watch cleanly, and those that are still to come: the server stops."""
+        self._stopping = True
+        now = asyncio.get_running_loop().time()
+        for timeout in list(self._watches):
+            with suppress(RuntimeError):  # it has just expired by itself
+                timeout.reschedule(now)
+
+    async def get(self, request: Request, resource_version: str = "") -> bytes:
+        """The object's JSON. `resource_version` "0": whatever the cache has; else not older than it, or the newest."""
+        resource = request.resource
+        revision = options.watch_revision(resource_version) if resource_version else 0
+        if revision:
+            await self._state.wait_for(revision)
+        elif not resource_version:
+            await self._state.caught_up()
+        entry = self._state.peek(resource, request.namespace, request.name)
+        if entry is None:
+            raise replies.not_found(resource, request.name)
+        return served(resource, entry.data)
+
+    # -- lists ---------------------------------------------------------------------------------------------------------
+
+    async def list(self, request: Request, wanted: ListOptions) -> Listed:
+        options.check_list(wanted)
+        resource = request.resource
+        selection = parse_selection(resource, wanted.label_selector, wanted.field_selector)
+        if wanted.continue_token:
+            listed = await self._continued(request, wanted, selection)
+        else:
+            listed = await self._first(request, wanted, selection)
+        if resource.from_storage is not None:
+            return replace(listed, entries=[served_entry(resource, entry) for entry in listed.entries])
+        return listed
+
+    async def _first(self, request: Request, wanted: ListOptions, selection: Selection) -> Listed:
+        revision = options.list_revision(wanted.resource_version)
+        exact = wanted.resource_version_match == options.EXACT or (
+            wanted.limit > 0 and revision > 0 and not wanted.resource_version_match
+        )
+        prefix = prefix_of(request, selection)
+        if exact:
+            return await self._page(prefix, "", revision, wanted.limit, selection)
+        if revision:
+            await self._state.wait_for(revision)
+        elif wanted.resource_version != "0":
+            await self._state.caught_up()
+        cache = self._state.cache
+        entries: Sequence[Entry]
+        if selection.name is not None and (request.namespace or not request.resource.namespaced):
+            found = cache.get(prefix + selection.name)
+            entries = [found] if found else []
+        else:
+            entries = cache.list(prefix)
+        entries = matching(entries, selection.predicate)
+        if 0 < wanted.limit < len(entries) and wanted.resource_version != "0":
+            return cut(entries, prefix, cache.revision, wanted.limit, known=selection.predicate is None)
+        return Listed(entries, cache.revision)
+
+    async def _continued(self, request: Request, wanted: ListOptions, selection: Selection) -> Listed:
+        if wanted.resource_version not in ("", "0"):
+            raise BadRequest("specifying resource version is not allowed when using continue")
+        token = options.parse_continue(wanted.continue_token)
+        prefix = prefix_of(request, selection)
+        if token.revision > 0:
+            try:
+                return await self._page(prefix, token.start, token.revision, wanted.limit, selection)
+            except Compacted as err:
+                raise replies.ContinueExpired(options.ContinueToken(-1, token.start).encode()) from err
+        await self._state.caught_up()
+        entries = [e for e in self._state.cache.list(prefix) if e.key >= prefix + token.start]
+        entries = list(matching(entries, selection.predicate))
+        if 0 < wanted.limit < len(entries):
+            return cut(entries, prefix, self._state.cache.revision, wanted.limit, known=selection.predicate is None)
+        return Listed(entries, self._state.cache.revision)
+
+    async def _page(self, prefix: str, start: str, revision: int, limit: int, selection: Selection) -> Listed:
+        """A list as it was at `revision`, read from the store. Raises Compacted for continued lists, else Expired."""
+        found: list[Entry] = []
+        position = prefix + start if start else ""
+        size = max(limit, 0)
+        while True:
+            page = await self._stored(prefix, position, FILTERED_PAGE if selection.predicate else size, revision, start)
+            entries = matching([self._state.entry_of(item) for item in page.items], selection.predicate)
+            found += entries
+            if size and len(found) > size:
+                return cut(found, prefix, page.revision, size, known=False)
+            if not page.remaining:
+                return Listed(found, page.revision)
+            if size and len(found) == size:
+                remaining = None if selection.predicate else page.remaining
+                return Listed(found, page.revision, token_after(page.items[-1].key, prefix, page.revision), remaining)
+            position = page.items[-1].key + "\0"
+
+    async def _stored(self, prefix: str, position: str, limit: int, revision: int, start: str) -> Page:
+        try:
+            return await self._state.store.list(prefix, start=position, limit=limit, revision=revision)
+        except FutureRevision as err:
+            raise replies.version_too_large(revision, self._state.cache.revision) from err
+        except StoreUnavailable as err:
+            raise unavailable(err) from err
+        except Compacted as err:
+            if start:
+                raise
+            raise Expired(f"The resourceVersion for the provided list is too old: {err}") from err
+
+    # -- watches -------------------------------------------------------------------------------------------------------
+
+    async def watch(self, request: Request, wanted: ListOptions) -> AsyncIterator[Sequence[Event]]:
+        """See `apiserver.request.Api.watch`."""
+        options.check_watch(wanted)
+        resource = request.resource
+        selection = parse_selection(resource, wanted.label_selector, wanted.field_selector)
+        if request.name:
+            selection = parse_selection(resource, wanted.label_selector, f"{NAME}={request.name}")
+        revision = options.watch_revision(wanted.resource_version)
+        try:
+            watcher = await self._watcher(prefix_of(request, selection), revision, wanted, selection)
+        except Compacted as err:
+            yield [expired(err)]
+            return
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + (wanted.timeout_s or DEFAULT_WATCH_S * random.uniform(1, 2))
+        convert = event_converter(resource)
+        while not self._stopping:
+            try:
+                with self._ending_at(deadline) as timeout:
+                    async with timeout:
+                        item = await anext(watcher)
+            except TimeoutError:
+                return
+            except Compacted as err:
+                yield [expired(err)]
+                return
+            if isinstance(item, Batch):
+                yield item if convert is None else Batch(map(convert, item))
+            elif wanted.allow_bookmarks:
+                ends_initial = isinstance(item, InitialEventsEnd)
+                if not ends_initial or wanted.send_initial_events:
+                    yield Batch([bookmark(resource, item.revision, initial=ends_initial)])
+
+    async def _watcher(self, prefix: str, revision: int, wanted: ListOptions, selection: Selection) -> Watcher:
+        """From the state now where it is asked for (or no version is named), else from `revision` on."""
+        initial = wanted.send_initial_events
+        if initial is None:
+            initial = revision == 0
+        if not wanted.resource_version:
+            await self._state.caught_up()
+        elif initial and revision:
+            await self._state.wait_for(revision)
+        cache = self._state.cache
+        after = None if initial else revision or cache.revision
+        return cache.watch(prefix, after=after, predicate=selection.predicate, bookmark_interval_s=BOOKMARK_INTERVAL_S)
+
+    @contextmanager
+    def _ending_at(self, deadline: float) -> Iterator[asyncio.Timeout]:
+        """A timeout that `end_watches` can bring forward."""
+        timeout = asyncio.timeout_at(deadline)
+        self._watches.add(timeout)
+        try:
+            yield timeout
+        finally:
+            self._watches.discard(timeout)
+
+
+def prefix_of(request: Request, selection: Selection) -> str:
+    """Where the keys of a list or watch are; a selector on one namespace narrows it."""
+    namespace = request.namespace
+    if not namespace and request.resource.namespaced and selection.namespace:
+        namespace = selection.namespace
+    return request.resource.key(namespace)
+
+
+def token_after(key: str, prefix: str, revision: int) -> str:
+    return options.ContinueToken(revision, key[len(prefix) :] + "\0").encode()
+
+
+def cut(entries: Sequence[Entry], prefix: str, revision: int, limit: int, *, known: bool) -> Listed:
+    """The first `limit` entries and the token for the rest, whose number is told only where it is `known`."""
+    token = token_after(entries[limit - 1].key, prefix, revision)
+    return Listed(entries[:limit], revision, token, len(entries) - limit if known else None)
+
+
+def served(resource: ResourceDef, data: bytes) -> bytes:
+    """Stored bytes as this resource serves them: the same, but for a resource kept in another's form."""
+    if resource.from_storage is None:
+        return data
+    return orjson.dumps(resource.from_storage(codec.decode(data)))
+
+
+def served_entry(resource: ResourceDef, entry: Entry) -> Entry:
+    return Entry(entry.key, entry.revision, entry.create_revision, served(resource, entry.data), entry.head)
+
+
+def event_converter(resource: ResourceDef) -> Callable[[Event], Event] | None:
+    if resource.from_storage is None:
+        return None
+    shape = ("served", resource.api_version)
+    return lambda event: Event(event.type, data=event.view(shape, lambda e: served(resource, e.data)))
+
+
+def bookmark(resource: ResourceDef, revision: int, *, initial: bool) -> Event:
+    metadata: dict[str, object] = {"resourceVersion": str(revision)}
+    if initial:
+        metadata["annotations"] = {INITIAL_EVENTS_END: "true"}
+    data = {"kind": resource.kind, "apiVersion": resource.api_version, "metadata": metadata}
+    return Event("BOOKMARK", data=orjson.dumps(data))
+
+
+def expired(err: Compacted) -> Event:
+    """A watch that can start but not go on says so as an event: the answer's header may be out already."""
+    return Event("ERROR", data=orjson.dumps(Expired(str(err)).to_status()))

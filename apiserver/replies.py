@@ -1,0 +1,135 @@
+"""The Status objects of the API, with the words that kube-apiserver uses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from apiserver.registry.base import ResourceDef
+from kubarium.machinery.errors import (
+    AlreadyExists,
+    ApiError,
+    Conflict,
+    Expired,
+    Forbidden,
+    NotFound,
+    StatusCause,
+    Timeout,
+)
+
+MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
+CONTINUE_EXPIRED = (
+    "The provided continue parameter is too old to display a consistent list result. You can start a new list without "
+    "the continue parameter, or use the continue token in this response to retrieve the remainder of the results. "
+    "Continuing with the provided token results in an inconsistent list - objects that were created, modified, or "
+    "deleted between the time the first chunk was returned and now may show up in the list."
+)
+
+
+def qualified(resource: ResourceDef) -> str:
+    """`deployments.apps`, `pods`."""
+    return f"{resource.plural}.{resource.group}" if resource.group else resource.plural
+
+
+def details(resource: ResourceDef, name: str = "", uid: str = "") -> dict[str, Any]:
+    found = {"name": name, "group": resource.group, "kind": resource.plural, "uid": uid}
+    return {key: value for key, value in found.items() if value}
+
+
+def not_found(resource: ResourceDef, name: str) -> NotFound:
+    return NotFound(f'{qualified(resource)} "{name}" not found', details=details(resource, name))
+
+
+def already_exists(resource: ResourceDef, name: str) -> AlreadyExists:
+    return AlreadyExists(f'{qualified(resource)} "{name}" already exists', details=details(resource, name))
+
+
+def no_unique_name(resource: ResourceDef, name: str) -> AlreadyExists:
+    text = "already exists, the server was not able to generate a unique name for the object"
+    return AlreadyExists(
+        f'{qualified(resource)} "{name}" {text}', details=details(resource, name) | {"retryAfterSeconds": 1}
+    )
+
+
+def conflict(resource: ResourceDef, name: str, text: str = MODIFIED, *, subresource: str = "") -> Conflict:
+    """`Operation cannot be fulfilled on pods/binding "p": ...`."""
+    suffix = f"/{subresource}" if subresource else ""
+    found = details(resource, name)
+    found["kind"] += suffix
+    group = f".{resource.group}" if resource.group else ""
+    return Conflict(
+        f'Operation cannot be fulfilled on {resource.plural}{suffix}{group} "{name}": {text}', details=found
+    )
+
+
+def uid_mismatch(resource: ResourceDef, namespace: str, name: str, wanted: str, found: str) -> Conflict:
+    """Of an update that names another uid. The key is upstream's, not ours."""
+    key = "/".join(filter(None, ("/registry", resource.plural, namespace, name)))
+    text = (
+        f"StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: "
+        f"Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}"
+    )
+    return conflict(resource, name, text)
+
+
+def delete_precondition(resource: ResourceDef, name: str, field: str, wanted: str, found: str) -> Conflict:
+    """`field` is UID or ResourceVersion. Upstream names the kind here, not the resource."""
+    since = "deleted and then recreated" if field == "UID" else "modified"
+    text = (
+        f"the {field} in the precondition ({wanted}) does not match the {field} in record ({found}). "
+        f"The object might have been {since}"
+    )
+    group = f".{resource.group}" if resource.group else ""
+    found_details = details(resource, name) | {"kind": resource.kind}
+    return Conflict(f'Operation cannot be fulfilled on {resource.kind}{group} "{name}": {text}', details=found_details)
+
+
+def forbidden(resource: ResourceDef, name: str, text: str, causes: tuple[StatusCause, ...] = ()) -> Forbidden:
+    found = details(resource, name)
+    if causes:
+        found["causes"] = [cause.to_dict() for cause in causes]
+    target = f'{qualified(resource)} "{name}"' if name else qualified(resource)
+    return Forbidden(f"{target} is forbidden: {text}", details=found)
+
+
+def version_too_large(wanted: int, current: int) -> Timeout:
+    return Timeout(
+        f"Timeout: Too large resource version: {wanted}, current: {current}",
+        details={
+            "causes": [StatusCause("ResourceVersionTooLarge", "Too large resource version").to_dict()],
+            "retryAfterSeconds": 1,
+        },
+    )
+
+
+class ContinueExpired(Expired):
+    """410 with a fresh token in `metadata.continue`: the rest of the list as it is now."""
+
+    def __init__(self, token: str) -> None:
+        super().__init__(CONTINUE_EXPIRED)
+        self.token = token
+
+    def to_status(self) -> dict[str, Any]:
+        return super().to_status() | {"metadata": {"continue": self.token}}
+
+
+def unnamed_error(text: str, code: int = 500) -> ApiError:
+    """An error that upstream does not type: a message and a code, no reason."""
+    return ApiError(text, code=code, reason="")
+
+
+def deleted(resource: ResourceDef, name: str, uid: str) -> bytes:
+    """The answer to a delete that is done."""
+    return orjson.dumps(
+        {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Success",
+            "details": details(resource, name, uid),
+        }
+    )
+
+
+CREATED = orjson.dumps({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201})

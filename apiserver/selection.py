@@ -1,0 +1,60 @@
+"""Label and field selectors of a list or watch, as one question to an object's head. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from apiserver.codec import Head
+from apiserver.registry.base import ResourceDef
+from kubarium.machinery.errors import BadRequest
+from kubarium.machinery.selectors import FieldSelector, parse_fields, parse_labels
+
+NAME, NAMESPACE = "metadata.name", "metadata.namespace"
+Predicate = Callable[[Head], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """`predicate` None: everything; `name`: the one name that the field selector leaves, if it does."""
+
+    predicate: Predicate | None = None
+    name: str | None = None
+    namespace: str | None = None
+
+
+EVERYTHING = Selection()
+
+
+def parse_selection(resource: ResourceDef, label_selector: str, field_selector: str) -> Selection:
+    """Raises BadRequest with upstream's texts."""
+    if not label_selector and not field_selector:
+        return EVERYTHING
+    try:
+        labels = parse_labels(label_selector) if label_selector.strip() else None
+        fields = parse_fields(field_selector) if field_selector else None
+    except ValueError as err:
+        raise BadRequest(str(err)) from err
+    if fields:
+        check_fields(resource, fields)
+    if fields and fields.requirements:
+        return Selection(
+            (lambda head: labels.matches(head.labels) and fields.matches(head.fields))
+            if labels and labels.requirements
+            else (lambda head: fields.matches(head.fields)),
+            fields.exact(NAME),
+            fields.exact(NAMESPACE),
+        )
+    if labels and labels.requirements:
+        return Selection(lambda head: labels.matches(head.labels))
+    return EVERYTHING
+
+
+def check_fields(resource: ResourceDef, selector: FieldSelector) -> None:
+    """Only some fields of a resource can be selected by."""
+    for requirement in selector.requirements:
+        if requirement.field in (NAME, NAMESPACE) or requirement.field in resource.field_selectors:
+            continue
+        if resource.field_selectors:
+            raise BadRequest(f"field label not supported: {requirement.field}")
+        raise BadRequest(f'"{requirement.field}" is not a known field selector: only "{NAME}", "{NAMESPACE}"')

@@ -1,0 +1,316 @@
+"""Subresources that are more than a part of their object: scale, binding, eviction, finalize, token."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from apiserver import codec, decode, objectmeta, options, patching, replies
+from apiserver.auth.serviceaccounts import Binding, ServiceAccountTokens, TokenSubject
+from apiserver.reads import Reader
+from apiserver.registry.base import Object, ResourceDef
+from apiserver.request import DeleteOptions, Request, WriteOptions, Written
+from apiserver.state import State, decoded
+from apiserver.writes import Job, Writer
+from kubarium.machinery.errors import (
+    BadRequest,
+    Conflict,
+    Invalid,
+    MethodNotAllowed,
+    StatusCause,
+)
+from kubarium.machinery.times import format_timestamp
+
+SCALE = ResourceDef("autoscaling", "v1", "Scale", "scales", "scale")
+BINDING = ResourceDef("", "v1", "Binding", "bindings", "binding")
+EVICTION = ResourceDef("policy", "v1", "Eviction", "evictions", "eviction")
+TOKEN_REQUEST = ResourceDef("authentication.k8s.io", "v1", "TokenRequest", "tokenrequests", "tokenrequest")
+TOKEN_SECONDS, TOKEN_MIN_SECONDS, TOKEN_MAX_SECONDS = 3600, 600, 1 << 32
+
+
+class TokenIssuer:
+    """Tokens of ServiceAccounts, bound to a pod where that is asked for."""
+
+    def __init__(
+        self,
+        state: State,
+        tokens: ServiceAccountTokens | None,
+        resources: Callable[[str], ResourceDef],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`resources` gives the core resource of a plural."""
+        self._state = state
+        self._tokens = tokens
+        self._resources = resources
+        self._clock = clock
+
+    async def issue(self, request: Request, review: Object) -> Object:
+        """The TokenRequest with its status filled in."""
+        if self._tokens is None:
+            raise MethodNotAllowed("this server issues no tokens: it has no --service-account-signing-key-file")
+        spec = review.setdefault("spec", {})
+        lifetime_s = check_lifetime(spec)
+        account = await self._account(request)
+        subject = await self._subject(request, account, spec.get("boundObjectRef"))
+        now = int(self._clock())
+        audiences = spec.get("audiences") or list(self._tokens.audiences)
+        token = self._tokens.issue(subject, audiences=audiences, lifetime_s=lifetime_s, now=now)
+        spec |= {"audiences": audiences, "expirationSeconds": lifetime_s}
+        review["metadata"] = {
+            "name": request.name,
+            "namespace": request.namespace,
+            "creationTimestamp": format_timestamp(now),
+        }
+        review["status"] = {"token": token, "expirationTimestamp": format_timestamp(now + lifetime_s)}
+        return review
+
+    async def _account(self, request: Request) -> Object:
+        entry = await self._state.current(request.resource, request.namespace, request.name)
+        if entry is None:
+            raise replies.not_found(request.resource, request.name)
+        return decoded(entry)
+
+    async def _subject(self, request: Request, account: Object, ref: Object | None) -> TokenSubject:
+        uid = account["metadata"]["uid"]
+        if not ref:
+            return TokenSubject(request.namespace, request.name, uid)
+        kind, name = ref.get("kind", ""), ref.get("name", "")
+        if kind not in ("Pod", "Secret"):
+            raise BadRequest(f"cannot bind token to object of type {ref.get('apiVersion', '')}, Kind={kind}")
+        resource = self._resources("pods" if kind == "Pod" else "secrets")
+        entry = await self._state.current(resource, request.namespace, name)
+        if entry is None:
+            raise replies.not_found(resource, name)
+        bound = decoded(entry)
+        if ref.get("uid") and ref["uid"] != bound["metadata"]["uid"]:
+            text = (
+                f"the UID in the bound object reference ({ref['uid']}) does not match the UID in record. "
+                "The object might have been deleted and then recreated"
+            )
+            raise replies.conflict(resource, name, text)
+        node = None
+        if kind == "Pod":
+            node = await self._node_of(request, bound)
+        return TokenSubject(request.namespace, request.name, uid, Binding(kind, name, bound["metadata"]["uid"]), node)
+
+    async def _node_of(self, request: Request, pod: Object) -> Binding | None:
+        spec = pod["spec"]
+        if spec.get("serviceAccountName", "default") != request.name:
+            raise BadRequest(
+                f'cannot bind token for serviceaccount "{request.name}" to pod running with different '
+                "serviceaccount name."
+            )
+        if not (name := spec.get("nodeName")):
+            return None
+        entry = self._state.peek(self._resources("nodes"), "", name)
+        return Binding("Node", name, decoded(entry)["metadata"]["uid"]) if entry else None
+
+
+def check_lifetime(spec: Object) -> int:
+    """Seconds that a token shall live. Raises Invalid."""
+    asked = spec.get("expirationSeconds")
+    if asked is None:
+        return TOKEN_SECONDS
+    fault = ""
+    if asked < TOKEN_MIN_SECONDS:
+        fault = "may not specify a duration less than 10 minutes"
+    elif asked > TOKEN_MAX_SECONDS:
+        fault = "may not specify a duration larger than 2^32 seconds"
+    if fault:
+        cause = StatusCause("FieldValueInvalid", f"Invalid value: {asked}: {fault}", "spec.expirationSeconds")
+        raise Invalid.of("authentication.k8s.io", "TokenRequest", "", [cause])
+    return int(asked)
+
+
+class Subresources:
+    """Dispatch by name; each works on the object that the request names, through the Writer."""
+
+    def __init__(self, reader: Reader, writer: Writer, tokens: TokenIssuer) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._tokens = tokens
+
+    async def create(self, request: Request, body: bytes, content_type: str, wanted: WriteOptions) -> Written:
+        """The subresources that are POSTed."""
+        options.check_write("CreateOptions", wanted)
+        handlers = {"binding": self._bind, "eviction": self._evict, "token": self._token}
+        if request.subresource not in handlers:
+            raise not_allowed()
+        return await handlers[request.subresource](request, body, content_type, wanted)
+
+    async def update(self, request: Request, body: bytes, content_type: str, wanted: WriteOptions) -> Written:
+        options.check_write("UpdateOptions", wanted)
+        if request.subresource == "finalize":
+            return await self._finalize(request, body, content_type, wanted)
+        asked = _decode(body, content_type, SCALE, wanted)
+        objectmeta.match_name(asked, request.name)
+        return await self._set_scale(Job(request, wanted), lambda _: asked)
+
+    # -- scale ---------------------------------------------------------------------------------------------------------
+
+    async def scale(self, request: Request) -> bytes:
+        return orjson.dumps(scale_of(codec.decode(await self._reader.get(request))))
+
+    async def patch_scale(self, request: Request, body: bytes, content_type: str, wanted: WriteOptions) -> Written:
+        options.check_write("PatchOptions", wanted)
+
+        def patched(scale: Object) -> Object:
+            new, _ = patching.apply_patch(content_type, scale, body, SCALE, field_validation=wanted.field_validation)
+            objectmeta.match_name(new, request.name)
+            return new
+
+        return await self._set_scale(Job(request, wanted), patched)
+
+    async def _set_scale(self, job: Job, make: Callable[[Object], Object]) -> Written:
+        def change(obj: Object) -> Object:
+            scale = make(scale_of(obj))
+            replicas = (scale.get("spec") or {}).get("replicas", 0)
+            if replicas < 0:
+                text = f"Invalid value: {replicas}: must be greater than or equal to 0"
+                cause = StatusCause("FieldValueInvalid", text, "spec.replicas")
+                raise Invalid.of("autoscaling", "Scale", job.request.name, [cause])
+            metadata = scale.get("metadata") or {}
+            obj["metadata"] |= {k: metadata[k] for k in ("resourceVersion", "uid") if metadata.get(k)}
+            obj["spec"]["replicas"] = replicas
+            return obj
+
+        written = await self._writer.modify(job, change)
+        return job.done(orjson.dumps(scale_of(codec.decode(written.body))))
+
+    # -- pods ----------------------------------------------------------------------------------------------------------
+
+    async def _bind(self, request: Request, body: bytes, content_type: str, wanted: WriteOptions) -> Written:
+        binding = _decode(body, content_type, BINDING, wanted)
+        check_binding(binding, request)
+        now = self._writer.now()
+        await self._writer.modify(Job(request, wanted), lambda pod: bound(request, pod, binding, now))
+        return Written(replies.CREATED, created=True)
+
+    async def _evict(self, request: Request, body: bytes, content_type: str, wanted: WriteOptions) -> Written:
+        eviction = _decode(body, content_type, EVICTION, wanted)
+        if (name := (eviction.get("metadata") or {}).get("name", "")) != request.name:
+            raise BadRequest(f"name in URL does not match name in Eviction object: {request.name} != {name}")
+        found = delete_options(eviction.get("deleteOptions") or {}, wanted.dry_run)
+        await self._writer.delete(request, found)
+        return Written(replies.CREATED, created=True)
+
+    # -- the others ----------------------------------------------------------------------------------------------------
+
+    async def _token(self, request: Request, body: bytes, content_type: str, wanted: WriteOptions) -> Written:
+        review = _decode(body, content_type, TOKEN_REQUEST, wanted)
+        return Written(orjson.dumps(await self._tokens.issue(request, review)), created=True)
+
+    async def _finalize(self, request: Request, body: bytes, content_type: str, wanted: WriteOptions) -> Written:
+        asked = _decode(body, content_type, request.resource, wanted)
+        objectmeta.match_name(asked, request.name)
+
+        def change(namespace: Object) -> Object:
+            version = asked["metadata"].get("resourceVersion")
+            if version:
+                namespace["metadata"]["resourceVersion"] = version
+            finalizers = (asked.get("spec") or {}).get("finalizers") or []
+            namespace["spec"] = {"finalizers": finalizers} if finalizers else {}
+            return namespace
+
+        return await self._writer.modify(Job(request, wanted), change)
+
+
+def _decode(body: bytes, content_type: str, resource: ResourceDef, wanted: WriteOptions) -> Object:
+    obj, _ = decode.decode(body, content_type, resource, field_validation=wanted.field_validation)
+    return obj
+
+
+def not_allowed() -> MethodNotAllowed:
+    return MethodNotAllowed("the server does not allow this method on the requested resource")
+
+
+def scale_of(obj: Object) -> Object:
+    """The autoscaling/v1 Scale of anything with spec.replicas and a selector."""
+    metadata, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
+    replicas = spec.get("replicas", 0)
+    shown: Object = {"replicas": status.get("replicas", 0)}
+    if selector := selector_text(spec.get("selector") or {}):
+        shown["selector"] = selector
+    return {
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": {
+            key: metadata[key]
+            for key in ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+            if key in metadata
+        },
+        "spec": {"replicas": replicas} if replicas else {},
+        "status": shown,
+    }
+
+
+def selector_text(selector: Object) -> str:
+    """A LabelSelector as a query has it: `a=b,tier in (x,y)`."""
+    parts = [f"{key}={value}" for key, value in (selector.get("matchLabels") or {}).items()]
+    for one in selector.get("matchExpressions") or ():
+        key, values = one["key"], ",".join(sorted(one.get("values") or ()))
+        operator = one["operator"]
+        if operator in ("In", "NotIn"):
+            parts.append(f"{key} {operator.lower()} ({values})")
+        else:
+            parts.append(key if operator == "Exists" else f"!{key}")
+    return ",".join(sorted(parts))
+
+
+def check_binding(binding: Object, request: Request) -> None:
+    """Raises BadRequest or Invalid."""
+    name, target = (binding.get("metadata") or {}).get("name", ""), binding.get("target") or {}
+    if name != request.name:
+        raise BadRequest(f"name in URL does not match name in Binding object: {request.name} != {name}")
+    causes = []
+    if target.get("kind", "Node") not in ("", "Node"):
+        text = f'Unsupported value: "{target["kind"]}": supported values: "Node", "<empty>"'
+        causes.append(StatusCause("FieldValueNotSupported", text, "target.kind"))
+    if not target.get("name"):
+        causes.append(StatusCause("FieldValueRequired", "Required value", "target.name"))
+    if causes:
+        raise Invalid.of("", "Binding", name, causes)
+
+
+def bound(request: Request, pod: Object, binding: Object, now: str) -> Object:
+    """A pod with its node, and the condition that says so. Raises Conflict where it has one or ends."""
+    metadata, spec = pod["metadata"], pod["spec"]
+
+    def refuse(text: str) -> Conflict:
+        return replies.conflict(request.resource, request.name, text, subresource="binding")
+
+    wanted = binding["metadata"]
+    if wanted.get("uid") and wanted["uid"] != metadata["uid"]:
+        raise refuse(
+            f"Precondition failed: UID in precondition: {wanted['uid']}, UID in object meta: {metadata['uid']}"
+        )
+    if metadata.get("deletionTimestamp"):
+        raise refuse(f"pod {request.name} is being deleted, cannot be assigned to a host")
+    if spec.get("nodeName"):
+        raise refuse(f'pod {request.name} is already assigned to node "{spec["nodeName"]}"')
+    if spec.get("schedulingGates"):
+        raise refuse(f"pod {request.name} has non-empty .spec.schedulingGates")
+    spec["nodeName"] = binding["target"]["name"]
+    if annotations := wanted.get("annotations"):
+        metadata["annotations"] = {**(metadata.get("annotations") or {}), **annotations}
+    status = pod.setdefault("status", {})
+    scheduled = {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": now}
+    others = [c for c in status.get("conditions") or () if c.get("type") != "PodScheduled"]
+    status["conditions"] = [*others, scheduled]
+    return pod
+
+
+def delete_options(body: dict[str, Any], dry_run: tuple[str, ...] = ()) -> DeleteOptions:
+    """DeleteOptions out of their JSON form."""
+    preconditions = body.get("preconditions") or {}
+    return DeleteOptions(
+        body.get("gracePeriodSeconds"),
+        body.get("propagationPolicy") or "",
+        body.get("orphanDependents"),
+        preconditions.get("uid"),
+        preconditions.get("resourceVersion"),
+        tuple(body.get("dryRun") or dry_run),
+    )

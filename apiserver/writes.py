@@ -1,0 +1,369 @@
+"""Create, update, patch and delete: decode, default, mutate, validate, admit, store.
+
+Every change of a stored object goes through `modify`: read the newest version, make the new one from it, write it
+guarded by the version read, and start again where somebody else was faster. Source: k8s.io/apiserver pkg/registry/generic.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import orjson
+
+from apiserver import codec, decode, deletion, objectmeta, options, patching, replies
+from apiserver.admission.chain import CREATE, DELETE, UPDATE, Attributes, Chain
+from apiserver.admission.serviceaccounts import random_suffix
+from apiserver.allocators import Reservation, ServiceAllocator
+from apiserver.reads import served
+from apiserver.registry.base import Object, ResourceDef
+from apiserver.request import DeleteOptions, Request, WriteOptions, Written
+from apiserver.state import State
+from apiserver.watchcache import Entry
+from kubarium.machinery.errors import (
+    AlreadyExists,
+    Conflict,
+    Invalid,
+    KeyExists,
+    KeyMissing,
+    NotFound,
+    RevisionMismatch,
+    StatusCause,
+)
+from kubarium.machinery.times import format_timestamp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NAME_TRIES = 8  # with generateName
+WRITE_TRIES = 8  # where others change the same object
+
+# What goes through the resource's strategy; the other subresources change one thing, which they check themselves.
+JUDGED = ("", "status", "scale")
+
+Change = Callable[[Object], Object]
+"""From the object as it is (the callee's own copy) to the object as it shall be."""
+
+
+@dataclass
+class Job:
+    """One write on its way through the pipeline."""
+
+    request: Request
+    wanted: WriteOptions
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def resource(self) -> ResourceDef:
+        return self.request.resource
+
+    @property
+    def dry_run(self) -> bool:
+        return bool(self.wanted.dry_run)
+
+    def attributes(self, operation: str, name: str, obj: Object | None, old: Object | None) -> Attributes:
+        return Attributes(operation, self.request, name, obj, old, self.dry_run, self.warnings)
+
+    def done(self, body: bytes, *, created: bool = False) -> Written:
+        return Written(body, created, tuple(dict.fromkeys(self.warnings)))
+
+
+class Writer:
+    """The writing half of the pipeline, subresources left aside."""
+
+    def __init__(
+        self,
+        state: State,
+        admission: Chain,
+        services: ServiceAllocator,
+        *,
+        clock: Callable[[], float] = time.time,
+        new_uid: Callable[[], str] = lambda: str(uuid.uuid4()),
+    ) -> None:
+        self._state = state
+        self._admission = admission
+        self._services = services
+        self._clock = clock
+        self._new_uid = new_uid
+
+    def now(self) -> str:
+        return format_timestamp(self._clock())
+
+    # -- create --------------------------------------------------------------------------------------------------------
+
+    async def create(self, request: Request, body: bytes, content_type: str, wanted: WriteOptions) -> Written:
+        options.check_write("CreateOptions", wanted)
+        job = Job(request, wanted)
+        obj = self._decode(job, body, content_type)
+        return await self.insert(job, obj)
+
+    async def insert(self, job: Job, obj: Object) -> Written:
+        """Make an object out of a decoded one that the client sent (the callee's own)."""
+        resource = job.resource
+        objectmeta.match_namespace(obj, resource, job.request.namespace)
+        prefix = self._prepare_new(resource, obj)
+        if not prefix:
+            return await self._insert_once(job, obj)
+        template = orjson.dumps(obj)
+        for _ in range(NAME_TRIES):
+            fresh = orjson.loads(template)
+            name = fresh["metadata"]["name"] = objectmeta.generated_name(prefix, random_suffix())
+            try:
+                return await self._insert_once(job, fresh)
+            except AlreadyExists:
+                continue
+        raise replies.no_unique_name(resource, name)
+
+    def _prepare_new(self, resource: ResourceDef, obj: Object) -> str:
+        """The prefix of a name that is to be generated, "" where the object brings its own."""
+        objectmeta.stamp_new(obj, uid=self._new_uid(), now=self.now())
+        metadata = obj["metadata"]
+        if metadata.get("resourceVersion"):
+            raise replies.unnamed_error("resourceVersion should not be set on objects to be created")
+        metadata.pop("resourceVersion", None)
+        resource.strategy.prepare_create(obj)
+        return "" if metadata.get("name") else str(metadata.get("generateName") or "")
+
+    async def _insert_once(self, job: Job, obj: Object) -> Written:
+        resource, strategy = job.resource, job.resource.strategy
+        strategy.default(obj)
+        name = obj["metadata"].get("name", "")
+        attributes = job.attributes(CREATE, name, obj, None)
+        await self._admission.admit(attributes)
+        check(resource, obj, strategy.validate(obj))
+        await self._admission.validate(attributes)
+        job.warnings.extend(strategy.warnings(obj, None))
+        key = resource.key(job.request.namespace if resource.namespaced else "", name)
+        with self._reserved(resource, key, obj, None) as confirm:
+            if job.dry_run:
+                if await self._state.current(resource, job.request.namespace, name):
+                    raise replies.already_exists(resource, name)
+                return job.done(orjson.dumps(obj), created=True)
+            data = codec.stored_form(stored(resource, obj))
+            try:
+                revision = await self._state.store.create(key, data, ttl_s=resource.ttl_s)
+            except KeyExists as err:
+                raise replies.already_exists(resource, name) from err
+            confirm(revision)
+        return job.done(served(resource, codec.with_revision(data, revision)), created=True)
+
+    # -- update and patch ----------------------------------------------------------------------------------------------
+
+    async def update(self, request: Request, body: bytes, content_type: str, wanted: WriteOptions) -> Written:
+        options.check_write("UpdateOptions", wanted)
+        job = Job(request, wanted)
+        decoded = [self._decode(job, body, content_type)]
+        self._match(request, decoded[0])
+
+        def replacement(_: Object) -> Object:
+            obj = decoded.pop() if decoded else self._decode(job, body, content_type)
+            self._match(request, obj)
+            return obj
+
+        return await self.modify(job, replacement, create_missing=request.resource.strategy.allow_create_on_update)
+
+    async def patch(self, request: Request, body: bytes, content_type: str, wanted: WriteOptions) -> Written:
+        options.check_write("PatchOptions", wanted)
+        job = Job(request, wanted)
+
+        def patched(old: Object) -> Object:
+            new, warnings = patching.apply_patch(
+                content_type, old, body, request.resource, field_validation=wanted.field_validation
+            )
+            job.warnings[:] = warnings
+            self._match(request, new)
+            return new
+
+        return await self.modify(job, patched)
+
+    def _match(self, request: Request, obj: Object) -> None:
+        objectmeta.match_name(obj, request.name)
+        objectmeta.match_namespace(obj, request.resource, request.namespace)
+
+    async def modify(self, job: Job, change: Change, *, create_missing: bool = False) -> Written:
+        """Change the stored object that the request names. NotFound, Conflict, Invalid and all that admission says."""
+        request = job.request
+        for _ in range(WRITE_TRIES):
+            entry = await self._state.current(request.resource, request.namespace, request.name)
+            if entry is None:
+                if not create_missing or request.subresource:
+                    raise replies.not_found(request.resource, request.name)
+                return await self._create_missing(job, change({}))
+            try:
+                return await self._modify_once(job, entry, change)
+            except (RevisionMismatch, KeyMissing):
+                continue
+        raise replies.conflict(request.resource, request.name)
+
+    async def _create_missing(self, job: Job, obj: Object) -> Written:
+        metadata = obj["metadata"]
+        if metadata.get("uid"):
+            raise replies.uid_mismatch(job.resource, job.request.namespace, job.request.name, metadata["uid"], "")
+        if metadata.get("resourceVersion") not in (None, "", "0"):
+            raise replies.not_found(job.resource, job.request.name)
+        metadata.pop("resourceVersion", None)
+        return await self.insert(job, obj)
+
+    async def _modify_once(self, job: Job, entry: Entry, change: Change) -> Written:
+        """Raises RevisionMismatch or KeyMissing where another write came first."""
+        resource, current = job.resource, served(job.resource, entry.data)
+        old = codec.decode(current)
+        new = change(codec.decode(current))
+        self._check_version(job, new, old)
+        objectmeta.carry_over(new, old)
+        await self._judge_update(job, new, old)
+        if new == old:
+            return job.done(current)
+        with self._reserved(resource, entry.key, new, old, job.request.subresource) as confirm:
+            if job.dry_run:
+                return job.done(orjson.dumps(new))
+            data = codec.stored_form(stored(resource, new))
+            if deletion.is_released(new):
+                revision, _ = await self._state.store.delete(entry.key, expected=entry.revision)
+                self._services_gone(resource, entry.key, revision)
+            else:
+                revision = await self._state.store.update(
+                    entry.key, data, expected=entry.revision, ttl_s=resource.ttl_s
+                )
+                confirm(revision)
+        return job.done(served(resource, codec.with_revision(data, revision)))
+
+    def _check_version(self, job: Job, new: Object, old: Object) -> None:
+        metadata, was, resource = objectmeta.metadata_of(new), old["metadata"], job.resource
+        if (uid := metadata.get("uid")) and uid != was["uid"]:
+            raise replies.uid_mismatch(resource, job.request.namespace, job.request.name, uid, was["uid"])
+        version = metadata.get("resourceVersion")
+        if version in (None, "", "0"):
+            if not resource.strategy.allow_unconditional_update:
+                text = "Invalid value: 0: must be specified for an update"
+                cause = StatusCause("FieldValueInvalid", text, "metadata.resourceVersion")
+                raise Invalid.of(resource.group, resource.kind, job.request.name, [cause])
+        elif version != was["resourceVersion"]:
+            raise replies.conflict(resource, job.request.name)
+        metadata["resourceVersion"] = was["resourceVersion"]
+
+    async def _judge_update(self, job: Job, new: Object, old: Object) -> None:
+        """Default, prepare, mutate, validate and admit the new version."""
+        resource, strategy = job.resource, job.resource.strategy
+        if job.request.subresource not in JUDGED:
+            return
+        status = job.request.subresource == "status"
+        strategy.default(new)
+        (strategy.prepare_status_update if status else strategy.prepare_update)(new, old)
+        attributes = job.attributes(UPDATE, job.request.name, new, old)
+        await self._admission.admit(attributes)
+        check(resource, new, (strategy.validate_status_update if status else strategy.validate_update)(new, old))
+        await self._admission.validate(attributes)
+        job.warnings.extend(strategy.warnings(new, old))
+
+    # -- delete --------------------------------------------------------------------------------------------------------
+
+    async def delete(self, request: Request, wanted: DeleteOptions) -> Written:
+        options.check_delete(wanted)
+        for _ in range(WRITE_TRIES):
+            entry = await self._state.current(request.resource, request.namespace, request.name)
+            if entry is None:
+                raise replies.not_found(request.resource, request.name)
+            try:
+                return await self._delete_once(request, entry, wanted)
+            except (RevisionMismatch, KeyMissing):
+                continue
+        raise replies.conflict(request.resource, request.name)
+
+    async def delete_all(self, request: Request, entries: Sequence[Entry], wanted: DeleteOptions) -> None:
+        """Delete what a list has found; what is gone by now, or has changed hands, is left alone."""
+        options.check_delete(wanted)
+        for entry in entries:
+            one = replace(request, name=entry.head.name, namespace=entry.head.namespace)
+            try:
+                await self.delete(one, wanted)
+            except NotFound:
+                continue
+
+    async def _delete_once(self, request: Request, entry: Entry, wanted: DeleteOptions) -> Written:
+        resource = request.resource
+        obj = codec.decode(served(resource, entry.data))
+        check_preconditions(resource, obj, wanted)
+        job = Job(request, WriteOptions(dry_run=wanted.dry_run))
+        attributes = job.attributes(DELETE, request.name, None, obj)
+        await self._admission.admit(attributes)
+        await self._admission.validate(attributes)
+        plan = deletion.plan_delete(resource, obj, wanted, self._clock())
+        if not plan.changed and not plan.remove and is_ending_namespace(resource, obj):
+            raise ending_namespace(resource, request.name)
+        body = await self._carry_out(job, entry, plan)
+        if plan.remove and resource.plural not in deletion.RETURNS_OBJECT:
+            return job.done(replies.deleted(resource, request.name, obj["metadata"]["uid"]))
+        return job.done(body)
+
+    async def _carry_out(self, job: Job, entry: Entry, plan: deletion.Plan) -> bytes:
+        resource = job.resource
+        if job.dry_run or not (plan.changed or plan.remove):
+            return orjson.dumps(plan.obj)
+        data = codec.stored_form(stored(resource, plan.obj))
+        if plan.remove:
+            revision, _ = await self._state.store.delete(entry.key, expected=entry.revision)
+            self._services_gone(resource, entry.key, revision)
+        else:
+            revision = await self._state.store.update(entry.key, data, expected=entry.revision, ttl_s=resource.ttl_s)
+        return served(resource, codec.with_revision(data, revision))
+
+    # -- shared --------------------------------------------------------------------------------------------------------
+
+    def _decode(self, job: Job, body: bytes, content_type: str) -> Object:
+        obj, warnings = decode.decode(body, content_type, job.resource, field_validation=job.wanted.field_validation)
+        job.warnings[:] = warnings
+        return obj
+
+    @contextmanager
+    def _reserved(
+        self, resource: ResourceDef, key: str, new: Object, old: Object | None, subresource: str = ""
+    ) -> Iterator[Callable[[int], None]]:
+        """Addresses and ports of a Service, given back unless the write is confirmed with its revision."""
+        if resource.plural != "services" or resource.group or subresource == "status":
+            yield lambda revision: None
+            return
+        reservation: Reservation = self._services.allocate(key, new, old)
+        try:
+            yield lambda revision: self._services.observe(key, revision, new)
+        finally:
+            self._services.cancel(reservation)
+
+    def _services_gone(self, resource: ResourceDef, key: str, revision: int) -> None:
+        if resource.plural == "services" and not resource.group:
+            self._services.observe(key, revision, None)
+
+
+def check(resource: ResourceDef, obj: Object, causes: Sequence[StatusCause]) -> None:
+    if causes:
+        raise Invalid.of(resource.group, resource.kind, obj["metadata"].get("name", ""), causes)
+
+
+def stored(resource: ResourceDef, obj: Object) -> Object:
+    return obj if resource.to_storage is None else resource.to_storage(obj)
+
+
+def check_preconditions(resource: ResourceDef, obj: Object, wanted: DeleteOptions) -> None:
+    metadata = obj["metadata"]
+    for name, asked, found in (
+        ("UID", wanted.uid, metadata["uid"]),
+        ("ResourceVersion", wanted.resource_version, metadata["resourceVersion"]),
+    ):
+        if asked is not None and asked != found:
+            raise replies.delete_precondition(resource, metadata["name"], name, asked, found)
+
+
+def is_ending_namespace(resource: ResourceDef, obj: Object) -> bool:
+    return resource.plural == "namespaces" and not resource.group and bool(obj["metadata"].get("deletionTimestamp"))
+
+
+def ending_namespace(resource: ResourceDef, name: str) -> Conflict:
+    text = (
+        "The system is ensuring all content is removed from this namespace.  Upon completion, this namespace will "
+        "automatically be purged by the system."
+    )
+    return replies.conflict(resource, name, text)
