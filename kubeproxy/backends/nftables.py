@@ -54,6 +54,7 @@ MAPS = {
 }
 AFFINITY = f"map {T} affinity {{ type ipv4_addr . {KEY_TYPE} : mark; flags dynamic,timeout; timeout 3h; size 65535; }}"
 BASE_CHAINS = ("firewall", "prerouting", "output", "postrouting", "filter-input", "filter-forward", "filter-output")
+DRAWING = ("pick-", "stick-")  # how the names of chains made on demand begin
 COMMENT_MAX = 128
 
 
@@ -71,11 +72,12 @@ class Content(NamedTuple):
     value: str
 
 
-def base_text(ranges: Ranges) -> str:
+def base_text(ranges: Ranges, stale_chains: Iterable[str] = ()) -> str:
     """The table with its hooks and no element; what stood there before is emptied, affinity excepted."""
     lines = [f"add table {T}", f"flush table {T}"]
     lines += [f"add {declaration}" for declaration in (*MAPS.values(), AFFINITY)]
     lines += [f"flush {' '.join(declaration.split()[:4])}" for declaration in MAPS.values()]
+    lines += [f"delete chain {T} {chain}" for chain in stale_chains]
     for chain, rules in _chains(ranges):
         lines.append(f"add chain {T} {chain}")
         lines += [f"add rule {T} {chain.split()[0]} {rule}" for rule in rules]
@@ -89,7 +91,8 @@ def _chains(ranges: Ranges) -> Iterable[tuple[str, Sequence[str]]]:
     anybody = f"{KEY} vmap @services"
     foreign = f"ct status dnat ct original ip daddr {services} ip saddr != {pods} fib saddr type != local masquerade"
     yield "translate", [f"dnat ip addr . port to {KEY} . meta mark map @endpoints"]
-    yield "refuse", ["reject"]
+    # A reset: an ICMP error is lost on a local socket still inside connect(), and limited in rate elsewhere.
+    yield "refuse", ["meta l4proto tcp reject with tcp reset", "reject"]
     yield (
         "refusals",
         [
@@ -265,13 +268,13 @@ class NftablesBackend:
         self._chains: set[str] = set()
 
     async def replace(self, changes: Changes) -> None:
-        text, made = changes_text(changes, set())
-        text = base_text(self._ranges) + text
+        elements, made = changes_text(changes, set())
+        stale = [c for c in await self._nft.list_chains("ip", TABLE) if c.startswith(DRAWING) and c not in made]
         try:
-            await self._nft.commit(text)
-        except NftError as err:  # declared otherwise by another version of ours: sessions' affinity cannot be kept
-            log.warning("kube-proxy: %s cannot be taken over and is made anew: %s", TABLE, err)
-            await self._nft.commit(f"add table {T}\ndelete table {T}\n" + text)
+            await self._nft.commit(base_text(self._ranges, stale) + elements)
+        except NftError as err:  # another version of ours declared it otherwise: sessions' affinity cannot be kept
+            log.warning("kube-proxy: table %s cannot be taken over and is made anew: %s", TABLE, err)
+            await self._nft.commit(f"add table {T}\ndelete table {T}\n" + base_text(self._ranges) + elements)
         self._chains = made
 
     async def apply(self, changes: Changes) -> None:
@@ -279,6 +282,9 @@ class NftablesBackend:
         if text:
             await self._nft.commit(text)
         self._chains |= made
+
+    async def intact(self) -> bool:
+        return set(BASE_CHAINS) <= set(await self._nft.list_chains("ip", TABLE))
 
     async def remove(self) -> None:
         await self._nft.commit(f"add table {T}\ndelete table {T}\n")
