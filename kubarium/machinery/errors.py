@@ -7,8 +7,7 @@ Source: https://github.com/kubernetes/community/blob/master/contributors/devel/s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 
 class ClusterError(Exception):
@@ -75,8 +74,7 @@ class ContainerError(ClusterError):
     """The container runtime refused or failed."""
 
 
-@dataclass(frozen=True, slots=True)
-class StatusCause:
+class StatusCause(NamedTuple):
     """One entry of `details.causes`: `reason` such as FieldValueInvalid, `field` such as spec.ports[0].port."""
 
     reason: str
