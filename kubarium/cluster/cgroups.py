@@ -1,7 +1,7 @@
 """The cgroup /kubarium/NAME/NODE/...: every process of a cluster is found, frozen and killed by it.
 
-Component processes join `NODE/system`, the supervisor `supervisor`, containers a folder per pod. Works with cgroup v1 (the
-freezer and pids hierarchies; Docker makes the same path in all others) and with v2.
+Component processes join `NODE/system`, the supervisor `supervisor`, containers a folder per pod. Works with cgroup v1
+(the freezer and pids hierarchies; Docker makes the same path in all others) and with v2.
 """
 
 from __future__ import annotations
@@ -33,7 +33,11 @@ def hierarchies(root: Path = ROOT) -> Hierarchies:
     """Find the trees below `root`: one for cgroup v2, one a controller for v1."""
     if (root / "cgroup.controllers").exists():
         return Hierarchies((root,), (root,), v2=True)
-    trees = tuple(sorted(p for p in root.iterdir() if (p / "cgroup.procs").exists() and not p.is_symlink())) if root.is_dir() else ()
+    trees = (
+        tuple(sorted(p for p in root.iterdir() if (p / "cgroup.procs").exists() and not p.is_symlink()))
+        if root.is_dir()
+        else ()
+    )
     joined = tuple(p for p in trees if p.name in ("freezer", "pids"))
     return Hierarchies(joined, trees, v2=False)
 
@@ -86,7 +90,9 @@ def kill(path: str, *, timeout_s: float = 10.0) -> None:
 @contextlib.contextmanager
 def frozen(path: str) -> Iterator[None]:
     """Hold every process of /kubarium/`path` still. Where freezing is not to be had, they run on."""
-    files = [tree / OURS / path / ("cgroup.freeze" if hierarchies().v2 else "freezer.state") for tree in hierarchies().joined]
+    files = [
+        tree / OURS / path / ("cgroup.freeze" if hierarchies().v2 else "freezer.state") for tree in hierarchies().joined
+    ]
     on, off = ("1", "0") if hierarchies().v2 else ("FROZEN", "THAWED")
     _write_all(files, on)
     try:
@@ -107,7 +113,9 @@ def remove(path: str = "") -> None:
 
 def names() -> set[str]:
     """Clusters that have a cgroup."""
-    return {p.name for tree in hierarchies().all if (tree / OURS).is_dir() for p in (tree / OURS).iterdir() if p.is_dir()}
+    return {
+        p.name for tree in hierarchies().all if (tree / OURS).is_dir() for p in (tree / OURS).iterdir() if p.is_dir()
+    }
 
 
 def _below(folder: Path) -> list[Path]:

@@ -116,6 +116,17 @@ class DockerApi:
             if "No such container" not in str(err) and "is not running" not in str(err):
                 raise
 
+    def remove_labelled(self, labels: Mapping[str, str | None]) -> list[str]:
+        """Remove the networks and volumes that carry every label. Returns what was removed."""
+        removed = []
+        for network in self.call("GET", "/networks", filters=_filters(labels)) or ():
+            self.call("DELETE", f"/networks/{network['Id']}")
+            removed.append(f"network {network['Name']}")
+        for volume in self.call("GET", "/volumes", filters=_filters(labels)).get("Volumes") or ():
+            self.call("DELETE", f"/volumes/{quote(volume['Name'])}", force="true")
+            removed.append(f"volume {volume['Name']}")
+        return removed
+
     def has_image(self, image: str) -> bool:
         try:
             self.call("GET", f"/images/{quote(image)}/json")

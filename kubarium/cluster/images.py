@@ -1,8 +1,8 @@
 """Base images: pulled where a registry answers, else stand-ins made from Debian packages.
 
-A stand-in is a minimal root file system out of the packages' own files: static catatonit for `pause`, static busybox, nginx with
-the libraries it needs. An alias file tells the kubelet which names of tutorials a stand-in takes; any other name fails to
-pull, as it should.
+A stand-in is a minimal root file system out of the packages' own files: static catatonit for `pause`, static busybox,
+nginx with the libraries it needs. An alias file tells the kubelet which names of tutorials a stand-in takes; any other
+name fails to pull, as it should.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def pack(root: Path, archive: io.IOBase | tempfile._TemporaryFileWrapper[bytes])
         info.mtime = 0
         return info
 
-    with tarfile.open(fileobj=archive, mode="w") as tar:  # type: ignore[call-overload]
+    with tarfile.open(fileobj=archive, mode="w") as tar:
         for path in sorted(root.iterdir()):
             tar.add(path, path.name, filter=anonymous)
     archive.seek(0)
@@ -165,7 +165,14 @@ def write_aliases(path: Path, docker: DockerApi) -> None:
 
 
 def _apt_download(name: str, folder: Path) -> None:
-    command = ("sh", "-c", 'cd "$1" && exec apt-get download -qq -o APT::Sandbox::User=root "$2"', "sh", str(folder), name)
+    command = (
+        "sh",
+        "-c",
+        'cd "$1" && exec apt-get download -qq -o APT::Sandbox::User=root "$2"',
+        "sh",
+        str(folder),
+        name,
+    )
     try:
         run(*command)
     except ClusterError:
@@ -221,14 +228,19 @@ def _lay_nginx(files: Path, root: Path) -> None:
     _lay_busybox(files, root)
     (root / "usr/sbin").mkdir()
     _copy(files, root, "usr/sbin/nginx", "etc/nginx/mime.types", "usr/share/nginx/html")
-    for library in [*files.glob("lib/*/*.so*"), *files.glob("usr/lib/*/*.so*"), *files.glob("lib64/*"), *files.glob("usr/lib64/*")]:
+    for library in [
+        *files.glob("lib/*/*.so*"),
+        *files.glob("usr/lib/*/*.so*"),
+        *files.glob("lib64/*"),
+        *files.glob("usr/lib64/*"),
+    ]:
         _copy(files, root, str(library.relative_to(files)))
     _merge_library_folders(root)
     (root / "etc/nginx/nginx.conf").write_text(_NGINX_CONF)
     (root / "etc/nginx/conf.d").mkdir()
     (root / "etc/nginx/conf.d/default.conf").write_text(_NGINX_DEFAULT)
     (root / "usr/share/nginx/html/index.html").write_text(_NGINX_WELCOME)
-    for folder in ("var/log/nginx", "var/lib/nginx", "var/cache/nginx"):
+    for folder in ("run", "var/log/nginx", "var/lib/nginx", "var/cache/nginx"):
         (root / folder).mkdir(parents=True)
     (root / "var/log/nginx/access.log").symlink_to("/dev/stdout")
     (root / "var/log/nginx/error.log").symlink_to("/dev/stderr")

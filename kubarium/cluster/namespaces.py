@@ -66,7 +66,7 @@ def unname_netns(target: Path) -> None:
 def is_same_netns(one: str | Path, other: str | Path) -> bool:
     """Whether both files are names of one namespace. False when either is missing or no namespace."""
     try:
-        a, b = os.stat(one), os.stat(other)
+        a, b = Path(one).stat(), Path(other).stat()
     except OSError:
         return False
     return (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino)
@@ -75,7 +75,7 @@ def is_same_netns(one: str | Path, other: str | Path) -> bool:
 def is_netns(path: Path) -> bool:
     """Whether `path` is a mounted namespace, not a file left over from a lost mount."""
     try:
-        return path.stat().st_dev == os.stat("/proc/self/ns/net").st_dev
+        return path.stat().st_dev == Path("/proc/self/ns/net").stat().st_dev
     except OSError:
         return False
 

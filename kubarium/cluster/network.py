@@ -4,7 +4,8 @@
     control-plane eth0 .10 ─────── kb0 ┤ bridge kblan, in the namespace kubarium-NAME-lan
     node-K        eth0 .10+K ───── kbK ┘
 
-The host gets one veth and its on-link route and nothing else; pod and Service addresses are dropped before they reach it.
+The host gets one veth and its on-link route and nothing else; pod and Service addresses are dropped before they
+reach it.
 """
 
 from __future__ import annotations
@@ -84,7 +85,10 @@ def plan_index(routes: list[IPv4Network], taken: set[int]) -> int:
     for index in range(256):
         if index not in taken and not any(route.overlaps(lan_network(index)) for route in routes):
             return index
-    raise ConfigError("no 198.18.N.0/24 is free for the nodes: 'kubarium status --all' shows the clusters, 'kubarium down' removes one")
+    raise ConfigError(
+        "no 198.18.N.0/24 is free for the nodes: 'kubarium status --all' shows the clusters, "
+        "'kubarium down --name NAME' removes one"
+    )
 
 
 def plan_filter(plan: LanPlan) -> str:
@@ -103,14 +107,17 @@ def plan_filter(plan: LanPlan) -> str:
 # --- what is there
 
 
-def host_routes(table: str | None = None) -> list[IPv4Network]:
-    """The host's IPv4 routes (main table) except the default route. `table`: text of /proc/net/route, for tests."""
+def host_routes(table: str | None = None, *, skip: str = "") -> list[IPv4Network]:
+    """The host's IPv4 routes (main table) except the default route, and those of interface `skip`.
+
+    `table`: text of /proc/net/route, for tests.
+    """
     text = Path("/proc/net/route").read_text() if table is None else table
     found = []
     for line in text.splitlines()[1:]:
-        _, destination, _, _, _, _, _, mask = line.split()[:8]
+        interface, destination, _, _, _, _, _, mask = line.split()[:8]
         net = IPv4Network((_little_endian(destination), str(_little_endian(mask))), strict=False)
-        if net.prefixlen:
+        if net.prefixlen and interface != skip:
             found.append(net)
     return found
 
@@ -189,7 +196,13 @@ def ensure_link(paths: ClusterPaths, plan: LanPlan, node: str) -> bool:
             for stale in ip.link_lookup(ifname=NODE_INTERFACE):
                 ip.link("del", index=stale)
             ip.link("set", index=1, state="up")
-            ip.link("add", ifname=NODE_INTERFACE, kind="veth", address=link.mac, peer={"ifname": link.port, "net_ns_fd": lan})
+            ip.link(
+                "add",
+                ifname=NODE_INTERFACE,
+                kind="veth",
+                address=link.mac,
+                peer={"ifname": link.port, "net_ns_fd": lan},
+            )
             (eth0,) = ip.link_lookup(ifname=NODE_INTERFACE)
             ip.addr("add", index=eth0, address=str(link.address), prefixlen=plan.network.prefixlen)
             ip.link("set", index=eth0, state="up")

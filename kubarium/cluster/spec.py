@@ -1,6 +1,6 @@
 """What a cluster is made of: the settings a user gives, the ones we choose and remember, and their checks.
 
-Kept in `cluster.json` of the cluster's state folder. Everything else (addresses, interface names, flags) follows from it.
+Kept in `cluster.json` of the cluster's state folder. All else (addresses, interface names, flags) follows from it.
 """
 
 from __future__ import annotations
@@ -94,7 +94,9 @@ class ClusterSpec:
             raw = json.loads(path.read_text())
             spec = ClusterSpec(**{key: value for key, value in raw.items() if key in known})
         except (ValueError, TypeError, AttributeError) as err:
-            raise ConfigError(f"{path}: not a cluster's settings ({err}); 'kubarium down' removes that cluster") from err
+            raise ConfigError(
+                f"{path}: not a cluster's settings ({err}); 'kubarium down' removes that cluster"
+            ) from err
         check_spec(spec)
         return spec
 
@@ -110,7 +112,7 @@ def check_name(name: str) -> None:
     """A cluster name becomes part of namespace names, container names and paths. Raises ConfigError."""
     if not _NAME.fullmatch(name):
         raise ConfigError(
-            f"--name {name!r}: expected lower-case letters, digits and '-', beginning and ending with a letter or digit, "
+            f"--name {name!r}: expected lower-case letters, digits and '-', with a letter or digit at both ends, "
             "at most 40 characters, for example 'lab-1'"
         )
     if name in RESERVED_NAMES:
@@ -127,7 +129,10 @@ def check_spec(spec: ClusterSpec) -> None:
     if pods is not None:
         faults += _pod_cidr_faults(pods, spec)
     if services is not None and services.prefixlen > 26:
-        faults.append(f"--service-cidr {services}: too small for the Services of a cluster; expected /26 or wider, for example 10.96.0.0/16")
+        faults.append(
+            f"--service-cidr {services}: too small for the Services of a cluster; "
+            "expected /26 or wider, for example 10.96.0.0/16"
+        )
     if services is not None and services.prefixlen < 12:
         faults.append(f"--service-cidr {services}: wider than the /12 that Kubernetes allows; for example 10.96.0.0/16")
     faults += _overlap_faults({"--pod-cidr": pods, "--service-cidr": services, "the nodes' network": LAN_POOL})
@@ -156,9 +161,15 @@ def _network(flag: str, text: str, example: str) -> tuple[IPv4Network | None, li
 def _pod_cidr_faults(pods: IPv4Network, spec: ClusterSpec) -> list[str]:
     nodes = len(spec.node_names) if 0 <= spec.workers <= MAX_WORKERS else 1
     if pods.prefixlen > NODE_CIDR_BITS:
-        return [f"--pod-cidr {pods}: cannot be cut into /{NODE_CIDR_BITS} node ranges; expected /{NODE_CIDR_BITS} or wider, for example 10.244.0.0/16"]
+        return [
+            f"--pod-cidr {pods}: cannot be cut into /{NODE_CIDR_BITS} node ranges; "
+            f"expected /{NODE_CIDR_BITS} or wider, for example 10.244.0.0/16"
+        ]
     if 2 ** (NODE_CIDR_BITS - pods.prefixlen) < nodes:
-        return [f"--pod-cidr {pods}: holds {2 ** (NODE_CIDR_BITS - pods.prefixlen)} node ranges of /{NODE_CIDR_BITS}, the cluster has {nodes} nodes; for example 10.244.0.0/16"]
+        return [
+            f"--pod-cidr {pods}: holds {2 ** (NODE_CIDR_BITS - pods.prefixlen)} node ranges of /{NODE_CIDR_BITS}, "
+            f"the cluster has {nodes} nodes; for example 10.244.0.0/16"
+        ]
     return []
 
 

@@ -1,0 +1,40 @@
+"""What a new cluster is given through the API before anything else: the cluster's DNS."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kubarium.cluster.paths import ClusterPaths
+from kubarium.cluster.restapi import RestApi
+from kubarium.cluster.spec import ClusterSpec
+from kubarium.machinery.errors import AlreadyExists
+
+
+def apply_bootstrap(spec: ClusterSpec, paths: ClusterPaths) -> int:
+    """Create what is missing; what is there, stays as its user left it. Returns how many were created.
+
+    Raises ApiError while the API server is not ready; a repeat does no harm.
+    """
+    from kubarium.clusterdns.manifests import manifests
+
+    api = RestApi.of(spec, paths)
+    return sum(_create(api, manifest) for manifest in manifests(cluster_ip=str(spec.dns_ip)))
+
+
+def _create(api: RestApi, manifest: Mapping[str, Any]) -> bool:
+    try:
+        api.call("POST", collection(manifest), manifest)
+    except AlreadyExists:
+        return False
+    return True
+
+
+def collection(manifest: Mapping[str, Any]) -> str:
+    """The path that a manifest is posted to; kinds of the bootstrap have regular plurals."""
+    group, _, version = manifest["apiVersion"].rpartition("/")
+    kind = manifest["kind"].lower()
+    plural = f"{kind}es" if kind.endswith("s") else f"{kind}s"
+    namespace = manifest["metadata"].get("namespace")
+    parts = ["/apis", group, version] if group else ["/api", version]
+    return "/".join([*parts, *(["namespaces", namespace] if namespace else []), plural])

@@ -1,0 +1,127 @@
+"""`kubarium setup`: what a machine lacks for a cluster. Each step is checked against the real thing, shown, and timed.
+
+python -m kubarium.cluster.setup [--dev]
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+from kubarium.cluster import engine, images, preflight
+from kubarium.cluster.dockerapi import DockerApi
+from kubarium.cluster.images import run
+from kubarium.cluster.paths import ClusterPaths
+from kubarium.machinery.errors import ClusterError, ConfigError
+
+Tell = Callable[[str, float], None]  # what was done, and how many seconds it took
+PROGRAMS = {"ip": "iproute2", "dpkg-deb": "dpkg"}
+DEV_PROGRAMS = {
+    "etcd": "etcd-server",
+    "docker-compose": "docker-compose",
+    "iptables": "iptables",
+    "mmdebstrap": "mmdebstrap",
+    "nft": "nftables",
+}
+
+
+def setup(tell: Tell, *, docker_socket: str = "", dev: bool = False) -> DockerApi:
+    """Install, start and make what is missing; on a machine that has all of it, nothing happens.
+
+    Raises ConfigError for what only the user can mend, ClusterError for a step that failed.
+    """
+    packages = missing_packages(docker_socket, dev=dev)
+    if packages:
+        _step(tell, f"Debian packages: {' '.join(packages)}", lambda: install(packages))
+    preflight.check_root()
+    docker = engine.find(docker_socket)
+    if docker is None:
+        _step(tell, f"Docker engine of our own at {engine.OUR_SOCKET}", engine.start_ours)
+        docker = DockerApi(engine.OUR_SOCKET)
+    for key in images.missing(docker):
+        begun = time.monotonic()
+        how = images.provide(docker, key)
+        tell(f"image {images.IMAGES[key].image} {how}", time.monotonic() - begun)
+    images.write_aliases(ClusterPaths.of("").aliases, docker)
+    return docker
+
+
+def missing_packages(docker_socket: str = "", *, dev: bool = False) -> list[str]:
+    """Debian packages whose programs or libraries are not there, whoever may have installed them."""
+    programs = PROGRAMS | (DEV_PROGRAMS if dev else {})
+    packages = [package for program, package in programs.items() if not _has_program(program)]
+    if not _has_library("libnftables.so.1"):
+        packages.append("libnftables1")
+    if not _has_program("dockerd") and engine.find(docker_socket) is None:
+        packages.append("docker.io")
+    return packages
+
+
+def install(packages: Sequence[str]) -> None:
+    """apt-get install, after an update if it must be. Raises ConfigError where that is not possible."""
+    text = " ".join(packages)
+    if shutil.which("apt-get") is None:
+        raise ConfigError(
+            f"needed here: {text} (names of Debian); "
+            "install them with this system's package manager, then run this again"
+        )
+    if os.geteuid() != 0:
+        raise ConfigError(
+            f"needed here: {text}; install them with 'sudo apt-get install {text}', or run this with sudo"
+        )
+    command = (
+        "env",
+        "DEBIAN_FRONTEND=noninteractive",
+        "apt-get",
+        "install",
+        "-y",
+        "-qq",
+        "--no-install-recommends",
+        *packages,
+    )
+    try:
+        run(*command)
+    except ClusterError:
+        run("apt-get", "update", "-qq")  # a fresh machine has no package lists, an old one outdated ones
+        run(*command)
+
+
+def _step(tell: Tell, text: str, work: Callable[[], None]) -> None:
+    begun = time.monotonic()
+    work()
+    tell(text, time.monotonic() - begun)
+
+
+def _has_program(name: str) -> bool:
+    return shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin") is not None
+
+
+def _has_library(name: str) -> bool:
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return False
+    return True
+
+
+def show_step(text: str, seconds: float) -> None:
+    """One line of progress."""
+    print(f"  {text:<58} {seconds:.1f} s", flush=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        setup(show_step, dev="--dev" in arguments)
+    except ClusterError as err:
+        print(err, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
