@@ -1,0 +1,253 @@
+"""Request bodies into objects: JSON or YAML, unknown and repeated fields, wrong types, wrong kinds.
+
+Source: k8s.io/apimachinery/pkg/runtime/serializer/json; k8s.io/apiserver/pkg/endpoints/handlers (texts).
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import jiter
+
+from apiserver import gojson, schemas
+from apiserver.registry.base import ResourceDef
+from apiserver.schemas import shape
+from kubarium.machinery.errors import ApiError, BadRequest, RequestEntityTooLarge, UnsupportedMediaType
+
+Json = dict[str, Any]
+
+JSON_TYPES = ("application/json", "")
+YAML_TYPES = ("application/yaml", "text/yaml", "application/x-yaml")
+MAX_BODY_B = 3 * 1024 * 1024
+MAX_DEPTH = 1000
+_MEDIA_TEXT = (
+    "the body of the request was in an unknown format - accepted media types include: "
+    "application/json, application/yaml, application/vnd.kubernetes.protobuf"
+)
+_SCHEME = 'in scheme "pkg/api/legacyscheme/scheme.go:30"'
+_TYPE_META = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
+_INTERNAL_NAMES = {"": "core", "discovery.k8s.io": "discovery", "networking.k8s.io": "networking"}
+
+
+def decode(
+    body: bytes, content_type: str, resource: ResourceDef, *, field_validation: str = ""
+) -> tuple[Json, list[str]]:
+    """The object (the caller's own, in written form) and warnings for the client.
+
+    `field_validation`: Strict refuses unknown and repeated fields, Warn (the default) warns, Ignore is silent.
+    Raises BadRequest, UnsupportedMediaType, RequestEntityTooLarge with upstream's texts.
+    """
+    if len(body) > MAX_BODY_B:
+        raise RequestEntityTooLarge(f"Request entity too large: limit is {MAX_BODY_B}")
+    media = content_type.partition(";")[0].strip().lower()
+    if media in YAML_TYPES:
+        value, duplicates = _read_yaml(body, resource)
+    elif media in JSON_TYPES:
+        value, duplicates = _read_json(body, resource)
+    else:
+        raise UnsupportedMediaType(_MEDIA_TEXT)
+    return typed(value, resource, field_validation=field_validation, duplicates=duplicates, body=body)
+
+
+def typed(
+    value: Any,
+    resource: ResourceDef,
+    *,
+    field_validation: str = "",
+    duplicates: list[str] | None = None,
+    body: bytes = b"",
+) -> tuple[Json, list[str]]:
+    """Check a decoded value against the type that the resource has, and give it its written form."""
+    kind, api_version = _type_meta(value, resource, body)
+    group, _, version = api_version.rpartition("/")
+    about = f'{kind} in version "{version}" cannot be handled as a {resource.kind}: '
+    name = schemas.type_name(group, version, kind)
+    if name is None:
+        raise BadRequest(f'{about}no kind "{kind}" is registered for version "{api_version}" {_SCHEME}')
+    if (group, version, kind) != (resource.group, resource.version, resource.kind):
+        raise BadRequest(about + _conversion_error(name, resource))
+    report = shape.Report()
+    obj = shape.struct(name).convert(value, "", report)
+    if report.error:
+        raise BadRequest(about + report.error)
+    obj["apiVersion"], obj["kind"] = api_version, kind
+    return obj, _judge(report.unknown, duplicates or [], field_validation, about)
+
+
+def _judge(unknown: list[str], duplicates: list[str], field_validation: str, about: str) -> list[str]:
+    """Warnings about unknown and repeated fields. Raises BadRequest where validation is strict."""
+    found = [f'unknown field "{path}"' for path in unknown] + [f'duplicate field "{path}"' for path in duplicates]
+    if not found or field_validation == "Ignore":
+        return []
+    if field_validation == "Strict":
+        raise BadRequest(f"{about}strict decoding error: {', '.join(found)}")
+    return found
+
+
+def _type_meta(value: Any, resource: ResourceDef, body: bytes) -> tuple[str, str]:
+    """Kind and apiVersion; what the body leaves out is the resource's own."""
+    if not isinstance(value, dict):
+        text = f"json: cannot unmarshal {shape.json_kind(value)} into Go value of type {_TYPE_META}"
+        raise _unrecognized(resource, f"couldn't get version/kind; json parse error: {text}", body)
+    for field in ("apiVersion", "kind"):
+        if not isinstance(value.get(field, ""), str | None):
+            text = (
+                f"json: cannot unmarshal {shape.json_kind(value[field])} into Go struct field .{field} of type string"
+            )
+            raise _unrecognized(resource, f"couldn't get version/kind; json parse error: {text}", body)
+    return value.get("kind") or resource.kind, value.get("apiVersion") or resource.api_version
+
+
+def _conversion_error(name: str, resource: ResourceDef) -> str:
+    group = _INTERNAL_NAMES.get(resource.group, resource.group.partition(".")[0])
+    source = ".".join(name.split(".")[-2:])
+    return f"converting ({source}) to ({group}.{resource.kind}): unknown conversion"
+
+
+def _unrecognized(resource: ResourceDef, text: str, body: bytes) -> ApiError:
+    message = f"the object provided is unrecognized (must be of type {resource.kind}): {text} ({_summary(body)})"
+    return BadRequest(message)
+
+
+def _summary(body: bytes, limit: int = 30) -> str:
+    """What an error shows of a body: its beginning, as hexadecimal digits where it is not an object."""
+    if not body:
+        return "<empty>"
+    start = body[:limit]
+    text = start.decode("utf-8", "replace") if body[:1] == b"{" else start.hex()
+    return f"{text} ..." if len(body) > limit else text
+
+
+# --- JSON
+
+
+def _read_json(body: bytes, resource: ResourceDef) -> tuple[Any, list[str]]:
+    try:
+        return read_json(body)
+    except ValueError as err:
+        text = f"couldn't get version/kind; json parse error: {err}"
+        raise _unrecognized(resource, text, body) from err
+
+
+def read_json(body: bytes) -> tuple[Any, list[str]]:
+    """A JSON value and the paths of repeated keys. Raises ValueError with the text of Go's scanner."""
+    try:
+        return jiter.from_json(body, catch_duplicate_keys=True, allow_inf_nan=False), []
+    except ValueError as err:
+        text = body.decode("utf-8", "replace")
+        if fault := gojson.syntax_error(text):
+            raise ValueError(fault) from err
+        return gojson.with_duplicates(text)
+
+
+# --- YAML
+
+
+def _read_yaml(body: bytes, resource: ResourceDef) -> tuple[Any, list[str]]:
+    try:
+        return read_yaml(body)
+    except ValueError as err:
+        raise _unrecognized(resource, f"error converting YAML to JSON: {err}", body) from err
+
+
+def read_yaml(body: bytes) -> tuple[Any, list[str]]:
+    """A YAML 1.1 document as the JSON it stands for, and the paths of repeated keys. Raises ValueError."""
+    import yaml
+
+    found: list[str] = []
+    try:
+        node = yaml.compose(body.decode("utf-8", "replace"), Loader=_loader())
+    except yaml.YAMLError as err:
+        raise ValueError(f"yaml: {_yaml_text(err)}") from err
+    return (None if node is None else _plain(node, "", found)), found
+
+
+def _yaml_text(err: Any) -> str:
+    mark = getattr(err, "problem_mark", None)
+    line = f"line {mark.line + 1}: " if mark else ""
+    return f"{line}{getattr(err, 'problem', None) or err}"
+
+
+@cache
+def _loader() -> Any:
+    """The resolver rules of Go's YAML library: y and n are booleans, no sexagesimal numbers, no timestamps."""
+    import re
+
+    import yaml
+
+    base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+    class Loader(base):  # type: ignore[misc]
+        yaml_implicit_resolvers: dict[str, list[tuple[str, Any]]] = {}  # noqa: RUF012
+
+    rules = (
+        (
+            "bool",
+            r"(?:y|Y|yes|Yes|YES|on|On|ON|true|True|TRUE|n|N|no|No|NO|off|Off|OFF|false|False|FALSE)",
+            "yYnNtTfFoO",
+        ),
+        ("int", r"[-+]?(?:0b[01_]+|0x[0-9a-fA-F_]+|0o?[0-7_]+|0|[1-9][0-9_]*)", "-+0123456789"),
+        ("float", r"[-+]?(?:\.[0-9]+|[0-9][0-9_]*(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", "-+.0123456789"),
+        ("float", r"(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))", "-+."),
+        ("null", r"(?:~|null|Null|NULL|)", ["~", "n", "N", ""]),
+        ("merge", r"(?:<<)", "<"),
+    )
+    for tag, pattern, first in rules:
+        Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(f"{pattern}$"), list(first))
+    return Loader
+
+
+def _plain(node: Any, path: str, found: list[str]) -> Any:
+    tag = node.tag.rpartition(":")[2]
+    if node.id == "mapping":
+        return _mapping(node, path, found)
+    if node.id == "sequence":
+        return [_plain(item, f"{path}[{i}]", found) for i, item in enumerate(node.value)]
+    return _scalar(tag, node.value)
+
+
+def _scalar(tag: str, text: str) -> Any:
+    if tag == "null":
+        return None
+    if tag == "bool":
+        return text.lower() in ("y", "yes", "on", "true")
+    if tag == "int":
+        return _integer(text.replace("_", ""))
+    if tag == "float":
+        if text.lower().lstrip("+-") in (".inf", ".nan"):
+            raise ValueError(f"json: unsupported value: {text}")
+        return float(text.replace("_", ""))
+    return text
+
+
+def _integer(text: str) -> int:
+    sign, digits = (-1, text[1:]) if text[:1] == "-" else (1, text.lstrip("+"))
+    if digits[:2] in ("0x", "0b", "0o"):
+        return sign * int(digits, 0)
+    return sign * int(digits, 8 if len(digits) > 1 and digits[0] == "0" else 10)
+
+
+def _mapping(node: Any, path: str, found: list[str]) -> Json:
+    out: Json = {}
+    merged: Json = {}
+    for key_node, value_node in node.value:
+        inner = f"{path}.{key_node.value}" if path else str(key_node.value)
+        if key_node.tag.endswith(":merge"):
+            sources = value_node.value if value_node.id == "sequence" else [value_node]
+            for source in sources:
+                merged = _plain(source, path, found) | merged
+            continue
+        if key_node.id != "scalar":
+            raise ValueError("yaml: invalid map key")
+        key = _key(_scalar(key_node.tag.rpartition(":")[2], key_node.value))
+        if key in out:
+            found.append(inner)
+        out[key] = _plain(value_node, inner, found)
+    return merged | out
+
+
+def _key(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "null" if value is None else str(value)

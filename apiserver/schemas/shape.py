@@ -1,0 +1,316 @@
+"""A decoded JSON value, brought into the form in which the API server writes it; what does not fit is reported.
+
+One walk does what Go's decoder and encoder do together: unknown fields go (and are named), values of a wrong type are
+refused with the decoder's text, null and empty optional fields go, fields that are always written appear.
+Source: sigs.k8s.io/json (texts); golang encoding/json; the API conventions ("Optional vs. Required").
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+from apiserver import schemas
+from apiserver.registry import quantity
+
+Json = dict[str, Any]
+
+_INT_RANGE = {"int32": (-(1 << 31), (1 << 31) - 1), "int64": (-(1 << 63), (1 << 63) - 1)}
+_SECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ").fullmatch
+_MICROS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z").fullmatch
+_BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?").fullmatch
+_INDEX = re.compile(r"\[\d+\]")
+_GO_LAYOUT = "2006-01-02T15:04:05Z07:00"
+
+
+class Report:
+    """What a walk found: unknown fields in the order of the document, and the first value that cannot be decoded."""
+
+    __slots__ = ("error", "unknown")
+
+    def __init__(self) -> None:
+        self.unknown: list[str] = []
+        self.error = ""
+
+    def fail(self, text: str) -> None:
+        if not self.error:
+            self.error = text
+
+
+Convert = Callable[[Any, str, Report], Any]
+"""(value, path of the value, report) -> the value as it is written."""
+
+
+class Field:
+    """One field of a struct, ready to convert values."""
+
+    __slots__ = ("always", "convert", "keep_empty", "merge_key", "strategy", "struct", "type", "zero")
+
+    def __init__(self, owner: str, name: str, entry: Json) -> None:
+        self.type: list[Any] = entry["t"]
+        self.always = "w" in entry
+        pointer = "p" in entry
+        # A pointer to an empty value is written, a slice or map without content is not, whatever holds it.
+        self.keep_empty = self.always or pointer or self.type[0] in ("struct", "intorstring", "quantity", "time", "any")
+        self.convert = converter(self.type, owner, entry.get("n", ""))
+        self.zero: Callable[[], Any] = (lambda: None) if pointer else zero_of(self.type)
+        self.merge_key: str = entry.get("k", "")
+        self.strategy: str = entry.get("s", "")
+        self.struct = self.type[1] if self.type[0] == "struct" else None
+
+
+class Struct:
+    """A type of the API."""
+
+    __slots__ = ("fields", "name", "short", "written")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.short = name.rpartition(".")[2]
+        self.fields: dict[str, Field] = {
+            field: Field(self.short, field, entry) for field, entry in schemas.types()["structs"][name].items()
+        }
+        self.written = tuple((field, f.zero) for field, f in self.fields.items() if f.always)
+
+    def convert(self, value: Json, path: str, report: Report) -> Json:
+        fields = self.fields
+        out: Json = {}
+        for key, raw in value.items():
+            field = fields.get(key)
+            if field is None:
+                report.unknown.append(f"{path}.{key}" if path else key)
+            elif raw is not None:
+                item = field.convert(raw, f"{path}.{key}" if path else key, report)
+                if item or field.keep_empty:
+                    out[key] = item
+        for key, zero in self.written:
+            if key not in out or (out[key] is None):
+                out[key] = zero()
+        return out
+
+
+@cache
+def struct(name: str) -> Struct:
+    """The type of that name (`core.v1.Pod`), made when first asked for. Raises KeyError where there is none."""
+    return Struct(name)
+
+
+# --- zero values
+
+
+def zero_of(type_: list[Any]) -> Callable[[], Any]:
+    kind = type_[0]
+    if kind == "struct":
+        name = type_[1]
+        return lambda: struct(name).convert({}, "", Report())
+    simple: dict[str, Any] = {
+        "string": "",
+        "int32": 0,
+        "int64": 0,
+        "float": 0,
+        "bool": False,
+        "quantity": "0",
+        "intorstring": 0,
+    }
+    value = simple.get(kind)
+    return lambda: value
+
+
+# --- converters
+
+
+def go_type(type_: list[Any], named: str = "") -> str:
+    """The Go name of a type, as error texts have it: `[]v1.Container`, `map[string]string`."""
+    kind = type_[0]
+    if kind == "list":
+        return "[]" + go_type(type_[1])
+    if kind == "map":
+        return "map[string]" + go_type(type_[1])
+    if kind == "struct":
+        return ".".join(str(type_[1]).split(".")[-2:])
+    if named:
+        return named
+    names = {"float": "float64", "bytes": "[]uint8", "time": "v1.Time", "microtime": "v1.MicroTime"}
+    names |= {"quantity": "resource.Quantity", "intorstring": "intstr.IntOrString", "any": "map[string]interface {}"}
+    return names.get(kind, str(kind))
+
+
+def json_kind(value: Any) -> str:
+    """What Go's decoder calls a JSON value."""
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, str):
+        return "string"
+    if isinstance(value, int | float):
+        return "number"
+    return "array" if isinstance(value, list) else "object"
+
+
+def _mismatch(value: Any, path: str, owner: str, type_text: str, report: Report, shown: str = "") -> None:
+    field = f"Go struct field {owner}.{_INDEX.sub('', path)}" if owner else "Go value"
+    report.fail(f"json: cannot unmarshal {shown or json_kind(value)} into {field} of type {type_text}")
+
+
+def converter(type_: list[Any], owner: str, named: str = "") -> Convert:
+    """`owner` is the struct whose field this is; `named` the scalar's Go name."""
+    kind = type_[0]
+    if kind == "struct":
+        return _struct_converter(type_, owner)
+    if kind == "list":
+        return _list_converter(type_, owner)
+    if kind == "map":
+        return _map_converter(type_, owner)
+    if kind in _INT_RANGE:
+        return _int_converter(kind, owner, named)
+    if kind == "time" or kind == "microtime":
+        return _time_converter(kind)
+    special: dict[str, Convert] = {"quantity": _quantity, "intorstring": _int_or_string, "bytes": _bytes, "any": _any}
+    return special.get(kind) or _scalar_converter(type_, owner, named)
+
+
+def _struct_converter(type_: list[Any], owner: str) -> Convert:
+    name, text = type_[1], go_type(type_)
+    made: list[Struct] = []
+
+    def convert(value: Any, path: str, report: Report) -> Any:
+        if not isinstance(value, dict):
+            _mismatch(value, path, owner, text, report)
+            return {}
+        if not made:
+            made.append(struct(name))  # not before: types refer to themselves
+        return made[0].convert(value, path, report)
+
+    return convert
+
+
+def _list_converter(type_: list[Any], owner: str) -> Convert:
+    item, zero, text = converter(type_[1], owner), zero_of(type_[1]), go_type(type_)
+
+    def convert(value: Any, path: str, report: Report) -> Any:
+        if not isinstance(value, list):
+            _mismatch(value, path, owner, text, report)
+            return None
+        if not value:
+            return None
+        return [zero() if v is None else item(v, f"{path}[{i}]", report) for i, v in enumerate(value)]
+
+    return convert
+
+
+def _map_converter(type_: list[Any], owner: str) -> Convert:
+    item, zero, text = converter(type_[1], owner), zero_of(type_[1]), go_type(type_)
+    plain = type_[1] == ["string"]
+
+    def convert(value: Any, path: str, report: Report) -> Any:
+        if not isinstance(value, dict):
+            _mismatch(value, path, owner, text, report)
+            return None
+        if plain and all(type(v) is str for v in value.values()):
+            return value or None
+        return {k: (zero() or "") if v is None else item(v, path, report) for k, v in value.items()} or None
+
+    return convert
+
+
+def _scalar_converter(type_: list[Any], owner: str, named: str) -> Convert:
+    expected: Any = {"string": str, "bool": bool, "float": (int, float)}[type_[0]]
+    text = go_type(type_, named)
+    numeric = type_[0] == "float"
+
+    def convert(value: Any, path: str, report: Report) -> Any:
+        if isinstance(value, expected) and not (numeric and isinstance(value, bool)):
+            return value
+        _mismatch(value, path, owner, text, report)
+        return None
+
+    return convert
+
+
+def _int_converter(kind: str, owner: str, named: str) -> Convert:
+    low, high = _INT_RANGE[kind]
+    text = named or kind
+
+    def convert(value: Any, path: str, report: Report) -> Any:
+        if type(value) is int and low <= value <= high:
+            return value
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        _mismatch(value, path, owner, text, report, f"number {value}" if number else "")
+        return None
+
+    return convert
+
+
+def _any(value: Any, _path: str, _report: Report) -> Any:
+    return value
+
+
+def _quantity(value: Any, _path: str, report: Report) -> Any:
+    text = value.strip() if isinstance(value, str) else repr(value)
+    try:
+        return quantity.canonical(text)
+    except ValueError as err:
+        report.fail(str(err))
+        return None
+
+
+def _int_or_string(value: Any, _path: str, report: Report) -> Any:
+    low, high = _INT_RANGE["int32"]
+    if isinstance(value, str) or (type(value) is int and low <= value <= high):
+        return value
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    _mismatch(value, "", "", "int32", report, f"number {value}" if number else "")
+    return None
+
+
+def _bytes(value: Any, _path: str, report: Report) -> Any:
+    if not isinstance(value, str):
+        report.fail(f"json: cannot unmarshal {json_kind(value)} into Go value of type []uint8")
+        return None
+    text = value.replace("\r", "").replace("\n", "")
+    if _BASE64(text):
+        return text
+    report.fail(f"illegal base64 data at input byte {_corrupt_at(value)}")
+    return None
+
+
+def _corrupt_at(text: str) -> int:
+    """The offset that Go's base64 decoder names."""
+    bad = re.search(r"[^A-Za-z0-9+/\r\n]", text)
+    if bad and bad.group() != "=":
+        return bad.start()
+    clean = text.rstrip("=")
+    return len(clean) - len(clean) % 4 if not bad else bad.start()
+
+
+def _time_converter(kind: str) -> Convert:
+    micro = kind == "microtime"
+    as_is = _MICROS if micro else _SECONDS
+
+    def convert(value: Any, _path: str, report: Report) -> Any:
+        if not isinstance(value, str):
+            report.fail(f"json: cannot unmarshal {json_kind(value)} into Go value of type string")
+            return None
+        try:
+            moment = _moment(value)
+        except ValueError:
+            quoted = value.replace('"', '\\"')
+            report.fail(f'parsing time "{quoted}" as "{_GO_LAYOUT}": cannot parse "{quoted}" as "2006"')
+            return None
+        if as_is(value):
+            return value
+        return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ" if micro else "%Y-%m-%dT%H:%M:%SZ")
+
+    return convert
+
+
+def _moment(text: str) -> datetime:
+    if len(text) < 20 or text[10] != "T":
+        raise ValueError(text)
+    fraction = re.sub(r"\.(\d{1,6})\d*", r".\1", text)
+    moment = datetime.fromisoformat(fraction)
+    if moment.tzinfo is None:
+        raise ValueError(text)
+    return moment.astimezone(UTC)
