@@ -7,7 +7,7 @@ by the time a request comes here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import wraps
 from typing import TypeVar
@@ -27,7 +27,7 @@ from apiserver.request import (
 )
 from apiserver.state import State, unavailable
 from apiserver.subresources import Subresources, TokenIssuer
-from apiserver.watchcache import Event
+from apiserver.watchcache import Batch
 from apiserver.writes import Writer
 from kubarium.machinery.errors import Forbidden, StoreUnavailable
 
@@ -137,7 +137,7 @@ class Pipeline:
         await self.writer.delete_all(request, found.entries, options)
         return replace(found, continue_token="", remaining=None)
 
-    async def watch(self, request: Request, options: ListOptions) -> AsyncIterator[Sequence[Event]]:
+    async def watch(self, request: Request, options: ListOptions) -> AsyncGenerator[Batch, None]:
         self._allow(request)
         async for batch in self.reader.watch(request, options):
             yield batch

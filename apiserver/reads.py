@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
@@ -144,7 +144,7 @@ class Reader:
 
     # -- watches -------------------------------------------------------------------------------------------------------
 
-    async def watch(self, request: Request, wanted: ListOptions) -> AsyncIterator[Sequence[Event]]:
+    async def watch(self, request: Request, wanted: ListOptions) -> AsyncGenerator[Batch, None]:
         """See `apiserver.request.Api.watch`."""
         options.check_watch(wanted)
         resource = request.resource
@@ -155,8 +155,9 @@ class Reader:
         try:
             watcher = await self._watcher(prefix_of(request, selection), revision, wanted, selection)
         except Compacted as err:
-            yield [expired(err)]
+            yield Batch([expired(err)])
             return
+        yield Batch()  # the watch stands: the front end may say so
         loop = asyncio.get_running_loop()
         deadline = loop.time() + (wanted.timeout_s or DEFAULT_WATCH_S * random.uniform(1, 2))
         convert = event_converter(resource)
@@ -168,7 +169,7 @@ class Reader:
             except TimeoutError:
                 return
             except Compacted as err:
-                yield [expired(err)]
+                yield Batch([expired(err)])
                 return
             if isinstance(item, Batch):
                 yield item if convert is None else Batch(map(convert, item))

@@ -13,6 +13,7 @@ from kubarium.machinery.errors import (
     Conflict,
     Expired,
     Forbidden,
+    MethodNotAllowed,
     NotFound,
     StatusCause,
     Timeout,
@@ -112,6 +113,16 @@ class ContinueExpired(Expired):
 
     def to_status(self) -> dict[str, Any]:
         return super().to_status() | {"metadata": {"continue": self.token}}
+
+
+class NotAllowed(MethodNotAllowed):
+    """405: the resource has no such verb. Upstream sends empty details with it."""
+
+    def __init__(self) -> None:
+        super().__init__("the server does not allow this method on the requested resource")
+
+    def to_status(self) -> dict[str, Any]:
+        return super().to_status() | {"details": {}}
 
 
 def unnamed_error(text: str, code: int = 500) -> ApiError:

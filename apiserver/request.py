@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from apiserver.registry.base import ResourceDef
-    from apiserver.watchcache import Entry, Event
+    from apiserver.watchcache import Batch, Entry
 
 ANONYMOUS = "system:anonymous"
 UNAUTHENTICATED_GROUP = "system:unauthenticated"
@@ -136,9 +136,11 @@ class Api(Protocol):
 
     async def delete_collection(self, request: Request, listed: ListOptions, options: DeleteOptions) -> Listed: ...
 
-    def watch(self, request: Request, options: ListOptions) -> AsyncIterator[Sequence[Event]]:
-        """Batches of events, in order, until the time is over, the client stops or the server ends.
+    def watch(self, request: Request, options: ListOptions) -> AsyncIterator[Batch]:
+        """Batches of events, in order; an empty one first, when the watch stands.
 
-        Raises Expired before the first batch where the version is too old; later trouble is an event of type ERROR.
+        Ends when the time is over, the client stops or the server ends.
+
+        A version that is too old, and other trouble of a watch that stands, are events of type ERROR.
         """
         ...

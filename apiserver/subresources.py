@@ -138,7 +138,7 @@ class Subresources:
         options.check_write("CreateOptions", wanted)
         handlers = {"binding": self._bind, "eviction": self._evict, "token": self._token}
         if request.subresource not in handlers:
-            raise not_allowed()
+            raise replies.NotAllowed
         return await handlers[request.subresource](request, body, content_type, wanted)
 
     async def update(self, request: Request, body: bytes, content_type: str, wanted: WriteOptions) -> Written:
@@ -221,10 +221,6 @@ class Subresources:
 def _decode(body: bytes, content_type: str, resource: ResourceDef, wanted: WriteOptions) -> Object:
     obj, _ = decode.decode(body, content_type, resource, field_validation=wanted.field_validation)
     return obj
-
-
-def not_allowed() -> MethodNotAllowed:
-    return MethodNotAllowed("the server does not allow this method on the requested resource")
 
 
 def scale_of(obj: Object) -> Object:

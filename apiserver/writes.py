@@ -1,7 +1,8 @@
 """Create, update, patch and delete: decode, default, mutate, validate, admit, store.
 
 Every change of a stored object goes through `modify`: read the newest version, make the new one from it, write it
-guarded by the version read, and start again where somebody else was faster. Source: k8s.io/apiserver pkg/registry/generic.
+guarded by the version read, and start again where somebody else was faster.
+Source: k8s.io/apiserver pkg/registry/generic/registry.
 """
 
 from __future__ import annotations

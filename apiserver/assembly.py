@@ -1,0 +1,319 @@
+"""The API server put together from its parts, started, and stopped in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import socket
+import ssl
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from apiserver.admission.chain import Chain, Plugin
+from apiserver.admission.namespaces import NamespaceLifecycle
+from apiserver.admission.pods import DefaultTolerationSeconds, Priority, RuntimeClass
+from apiserver.admission.serviceaccounts import ServiceAccount
+from apiserver.allocators import ServiceAllocator
+from apiserver.auth.authenticator import Authenticator
+from apiserver.auth.authorizer import AlwaysAllowAuthenticated
+from apiserver.auth.serviceaccounts import ServiceAccountTokens, load_signer, load_verifiers
+from apiserver.auth.tokens import fixed_user, load_token_file, token_digest
+from apiserver.bootstrap import Bootstrap, Identity
+from apiserver.codec import FieldSelectors, head_reader
+from apiserver.config import Config
+from apiserver.pipeline import Parts, Pipeline
+from apiserver.registry.base import Registry, ResourceDef
+from apiserver.request import MASTERS_GROUP, User
+from apiserver.rest.kubelet import KubeletClient, KubeletProxy
+from apiserver.rest.limits import Limits
+from apiserver.rest.metrics import Metrics
+from apiserver.rest.server import Doors, RestServer
+from apiserver.rest.wellknown import Served, WellKnown
+from apiserver.state import State, decoded
+from apiserver.store import open_store
+from apiserver.store.base import Store
+from apiserver.subresources import TokenIssuer
+from apiserver.watchcache import Batch, WatchCache
+from kubarium.machinery import kubeconfig
+from kubarium.machinery.errors import Compacted, ConfigError
+
+if TYPE_CHECKING:
+    from apiserver.grpcdoor import GrpcDoor
+
+log = logging.getLogger(__name__)
+
+FILL_TIMEOUT_S = 60.0
+DNS_NAMES = (
+    "localhost",
+    "kubernetes",
+    "kubernetes.default",
+    "kubernetes.default.svc",
+    "kubernetes.default.svc.cluster.local",
+)
+
+
+async def serve(config: Config) -> None:
+    """Run until cancelled. Raises ConfigError for what cannot be started."""
+    async with AsyncExitStack() as stack:
+        sockets = open_sockets(config)
+        for sock in sockets:
+            stack.callback(sock.close)
+        if config.standalone or not config.store:
+            folder = Path(tempfile.mkdtemp(prefix="kubarium-api-"))
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            config = complete(config, folder, sockets)
+        store = open_store(config.store)
+        stack.push_async_callback(store.close)
+        await stack.enter_async_context(running(config, store, sockets))
+        await asyncio.Event().wait()
+
+
+# -- what is made when it is not given ---------------------------------------------------------------------------------
+
+
+def complete(config: Config, folder: Path, sockets: list[socket.socket]) -> Config:
+    """The settings of a server on its own: a store and certificates in a folder that goes with it.
+
+    Nobody makes ServiceAccounts there, so pods are not asked for one.
+    """
+    found = config if config.store else replace(config, store=f"sqlite://{folder}/store.db")
+    if not config.standalone:
+        return found
+    from kubarium.machinery import pki
+
+    ca = pki.make_ca(folder)
+    addresses = ["127.0.0.1", config.advertise_address, str(config.service_network[1])]
+    pki.issue(ca, "kube-apiserver", (), DNS_NAMES, addresses, ("server",)).write(folder, "apiserver")
+    private, public = pki.service_account_key(folder)
+    if config.write_kubeconfig:
+        port = sockets[0].getsockname()[1]
+        client = kubeconfig.ClientConfig(f"https://127.0.0.1:{port}", ca=ca.certificate, token=config.token)
+        kubeconfig.write(config.write_kubeconfig, client, user="admin")
+    return replace(
+        found,
+        tls_cert_file=str(folder / "apiserver.crt"),
+        tls_private_key_file=str(folder / "apiserver.key"),
+        client_ca_file=config.client_ca_file or str(folder / "ca.crt"),
+        service_account_key_file=config.service_account_key_file or str(public),
+        service_account_signing_key_file=config.service_account_signing_key_file or str(private),
+        disabled_admission=config.disabled_admission | {"ServiceAccount"},
+    )
+
+
+def open_sockets(config: Config) -> list[socket.socket]:
+    """The inherited listening sockets, or one of our own. Raises ConfigError where the port is taken."""
+    if config.listen_fds:
+        return [inherited(number) for number in config.listen_fds]
+    family = socket.AF_INET6 if ":" in config.bind_address else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((config.bind_address, config.secure_port))
+        sock.listen(1024)
+    except OSError as err:
+        sock.close()
+        where = f"{config.bind_address}:{config.secure_port}"
+        raise ConfigError(f"{where}: {err.strerror}; choose another --secure-port or --bind-address") from err
+    sock.setblocking(False)
+    return [sock]
+
+
+def inherited(number: int) -> socket.socket:
+    try:
+        sock = socket.socket(fileno=number)
+        listening = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError as err:
+        raise ConfigError(f"--listen-fd {number}: {err.strerror}; expected an inherited listening socket") from err
+    if not listening:
+        raise ConfigError(f"--listen-fd {number}: not a listening socket")
+    sock.setblocking(False)
+    return sock
+
+
+def tls_context(config: Config) -> ssl.SSLContext:
+    """Client certificates are asked for, not demanded. Raises ConfigError for files that cannot be used."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    name = "--tls-cert-file"
+    try:
+        context.load_cert_chain(config.tls_cert_file, config.tls_private_key_file)
+        if config.client_ca_file:
+            name = "--client-ca-file"
+            context.load_verify_locations(config.client_ca_file)
+            context.verify_mode = ssl.CERT_OPTIONAL
+    except (OSError, ssl.SSLError) as err:
+        path = config.client_ca_file if name == "--client-ca-file" else config.tls_cert_file
+        raise ConfigError(f"{name} {path}: {err}; expected PEM files that belong together") from err
+    return context
+
+
+# -- the parts ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The parts that tests and the gRPC door look at."""
+
+    config: Config
+    registry: Registry
+    cache: WatchCache
+    pipeline: Pipeline
+    authenticator: Authenticator
+    tokens: ServiceAccountTokens | None
+    services: ServiceAllocator
+    rest: RestServer
+    bootstrap: Bootstrap
+
+
+@asynccontextmanager
+async def running(config: Config, store: Store, sockets: list[socket.socket]) -> AsyncIterator[Server]:
+    """A server that answers, until the block is left. The last to start is the first to stop."""
+    tls = tls_context(config)
+    server = assemble(config, store, sockets[0].getsockname()[1])
+    async with asyncio.TaskGroup() as tasks:
+        running_tasks = [tasks.create_task(server.cache.run(), name="watchcache")]
+        try:
+            await server.rest.start(sockets, tls)
+            async with AsyncExitStack() as stack:
+                stack.push_async_callback(server.rest.stop)
+                if config.grpc_port:
+                    await stack.enter_async_context(grpc_door(server))
+                await server.cache.synced()
+                running_tasks += [
+                    tasks.create_task(follow_services(server), name="allocator"),
+                    tasks.create_task(server.bootstrap.run(), name="bootstrap"),
+                ]
+                await server.bootstrap.done.wait()
+                log.info("serving on %s", ", ".join(":".join(map(str, s.getsockname()[:2])) for s in sockets))
+                yield server
+        finally:
+            for task in running_tasks:
+                task.cancel()
+
+
+def assemble(config: Config, store: Store, port: int) -> Server:
+    from apiserver.registry import REGISTRY
+
+    registry = Registry(replace(r, ttl_s=config.event_ttl_s) if r.ttl_s else r for r in REGISTRY)
+    head = head_reader(selectors_of(registry))
+    cache = WatchCache(store, head=head)
+    state = State(store, cache, head)
+
+    def core(plural: str) -> ResourceDef:
+        found = registry.get("", "v1", plural)
+        assert found is not None, plural
+        return found
+
+    tokens = service_account_tokens(config, state, core)
+    services = ServiceAllocator(config.service_network, config.node_ports)
+    authorizer = AlwaysAllowAuthenticated()
+    admission = Chain(plugins(config, state, registry))
+    issuer = TokenIssuer(state, tokens, core)
+    pipeline = Pipeline(Parts(state, admission, authorizer, services, issuer))
+    authenticator = Authenticator(fixed_tokens(config), tokens)
+    metrics = Metrics()
+    bootstrap = Bootstrap(pipeline, registry, Identity(config.advertise_address, port, config.service_network))
+    served = Served(
+        registry,
+        f"{config.advertise_address}:{port}",
+        metrics,
+        {
+            "store": lambda: cache.trouble is None,
+            "watchcache": lambda: cache.has_synced,
+            "bootstrap": bootstrap.done.is_set,
+        },
+        lambda: {"apiserver_storage_revision": float(cache.revision)},
+        tokens,
+    )
+    client = KubeletClient(
+        config.kubelet_client_certificate, config.kubelet_client_key, config.kubelet_certificate_authority
+    )
+    doors = Doors(registry, pipeline, authenticator, authorizer, WellKnown(served), KubeletProxy(state, client, core))
+    limits = Limits(metrics, read_only=config.max_requests, mutating=config.max_mutating_requests)
+    rest = RestServer(doors, limits, metrics, request_timeout_s=config.request_timeout_s)
+    return Server(config, registry, cache, pipeline, authenticator, tokens, services, rest, bootstrap)
+
+
+def selectors_of(registry: Registry) -> Callable[[str], FieldSelectors]:
+    """Prefix of a resource's keys -> its field selectors, in the form that is stored."""
+    known: Mapping[str, FieldSelectors] = {r.key(): r.field_selectors for r in registry if r.storage is None}
+    nothing: FieldSelectors = {}
+    return lambda prefix: known.get(prefix, nothing)
+
+
+def plugins(config: Config, state: State, registry: Registry) -> list[Plugin]:
+    """The admission chain in Kubernetes' order, without what is disabled."""
+
+    def resource(group: str, plural: str) -> ResourceDef:
+        found = registry.get(group, "v1", plural)
+        assert found is not None, plural
+        return found
+
+    chain: dict[str, Plugin] = {
+        "NamespaceLifecycle": NamespaceLifecycle(state, resource("", "namespaces")),
+        "ServiceAccount": ServiceAccount(state, resource("", "serviceaccounts")),
+        "Priority": Priority(state, registry.get("scheduling.k8s.io", "v1", "priorityclasses")),
+        "DefaultTolerationSeconds": DefaultTolerationSeconds(
+            config.not_ready_toleration_s, config.unreachable_toleration_s
+        ),
+        "RuntimeClass": RuntimeClass(state, resource("node.k8s.io", "runtimeclasses")),
+    }
+    return [plugin for name, plugin in chain.items() if name not in config.disabled_admission]
+
+
+def fixed_tokens(config: Config) -> dict[bytes, User]:
+    tokens = load_token_file(config.token_auth_file) if config.token_auth_file else {}
+    if config.token:
+        tokens[token_digest(config.token)] = fixed_user("admin", "admin", MASTERS_GROUP)
+    return tokens
+
+
+def service_account_tokens(
+    config: Config, state: State, core: Callable[[str], ResourceDef]
+) -> ServiceAccountTokens | None:
+    if not config.service_account_key_file and not config.service_account_signing_key_file:
+        return None
+    signing = config.service_account_signing_key_file
+    signer = load_signer(signing) if signing else None
+    verifiers = load_verifiers(config.service_account_key_file or signing)
+
+    def uid_of(plural: str, namespace: str, name: str) -> str | None:
+        entry = state.peek(core(plural), namespace, name)
+        return decoded(entry)["metadata"]["uid"] if entry else None
+
+    return ServiceAccountTokens(config.service_account_issuer, config.api_audiences, verifiers, signer, uid_of)
+
+
+async def follow_services(server: Server) -> None:
+    """Keep the table of addresses and ports at what the Services hold, whoever wrote them."""
+    resource = server.registry.get("", "v1", "services")
+    assert resource is not None
+    while True:
+        watcher = server.cache.watch(resource.key(), after=None)
+        try:
+            async for item in watcher:
+                if not isinstance(item, Batch):
+                    continue
+                for event in item:
+                    entry = event.entry
+                    if entry is None:
+                        continue
+                    if event.type == "DELETED":
+                        server.services.forget(entry.key, entry.revision)
+                    else:
+                        server.services.observe(entry.key, entry.revision, decoded(entry))
+        except Compacted:
+            continue
+
+
+@asynccontextmanager
+async def grpc_door(server: Server) -> AsyncIterator[GrpcDoor]:
+    """The gRPC front end on the same pipeline."""
+
+    yield None

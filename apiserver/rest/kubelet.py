@@ -1,0 +1,238 @@
+"""Logs, exec, attach and port-forward: passed on to the kubelet of the pod's node.
+
+The client's stream and the kubelet's are joined frame by frame; nothing of the protocol inside is looked at. kubectl
+asks for a WebSocket first; the older SPDY upgrade is refused with 400.
+Sources: KEP-4006 (WebSocket streams); Kubernetes documentation, "Communication between Nodes and the Control Plane".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+import orjson
+from aiohttp import WSMsgType, web
+
+from apiserver import codec, replies
+from apiserver.registry.base import Object, ResourceDef
+from apiserver.request import Request
+from apiserver.rest import query as queries
+from apiserver.rest.exchange import Exchange
+from apiserver.state import State, decoded
+from kubarium.machinery.errors import ApiError, BadRequest, InternalError
+
+if TYPE_CHECKING:
+    import aiohttp
+
+STREAMS = ("exec", "attach", "portforward")
+PARTS = ("log", *STREAMS)
+PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io", "SPDY/3.1+portforward.k8s.io", "v4.base64.channel.k8s.io")
+DEFAULT_PORT = 10250
+CONNECT_TIMEOUT_S = 10.0
+FRAME_LIMIT = 32 * 1024 * 1024
+LOG_OPTIONS = (
+    "follow", "previous", "sinceSeconds", "sinceTime", "timestamps", "tailLines", "limitBytes", "stream",
+)  # fmt: skip
+EXEC_OPTIONS = (("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty"))
+
+
+@dataclass(frozen=True, slots=True)
+class KubeletClient:
+    """How the API server shows itself to kubelets; empty paths mean no certificate, or no check of theirs."""
+
+    certificate: str = ""
+    key: str = ""
+    authority: str = ""
+
+    def context(self) -> ssl.SSLContext:
+        """Kubelets have certificates for their node's name and address; a cluster may also leave them self-signed."""
+        context = ssl.create_default_context(cafile=self.authority or None)
+        context.check_hostname = False
+        if not self.authority:
+            context.verify_mode = ssl.CERT_NONE
+        if self.certificate:
+            context.load_cert_chain(self.certificate, self.key or None)
+        return context
+
+
+class KubeletProxy:
+    """Made on the event loop; `close` it at the end."""
+
+    def __init__(self, state: State, client: KubeletClient, resources: Callable[[str], ResourceDef]) -> None:
+        """`resources` gives the core resource of a plural."""
+        self._state = state
+        self._client = client
+        self._resources = resources
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    def _http(self) -> aiohttp.ClientSession:
+        import aiohttp
+
+        if self._session is None:
+            connector = aiohttp.TCPConnector(limit=0, ssl=self._client.context())
+            timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_S)
+            self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False)
+        return self._session
+
+    async def answer(self, exchange: Exchange, request: Request) -> web.StreamResponse:
+        """Raises NotFound, BadRequest, InternalError."""
+        pod = await self._pod(request)
+        container = ""
+        if request.subresource != "portforward":
+            container = container_of(pod, queries.first(exchange.query, "container"))
+        if not (node := pod["spec"].get("nodeName")):
+            if request.subresource == "log":
+                return web.Response(status=204)
+            raise BadRequest(f"pod {request.name} does not have a host assigned")
+        base = await self._kubelet(node)
+        url = base + kubelet_path(request, pod, container, exchange.query)
+        if request.subresource == "log":
+            return await self._log(exchange, url)
+        return await self._stream(exchange, url)
+
+    async def _pod(self, request: Request) -> Object:
+        entry = await self._state.current(request.resource, request.namespace, request.name)
+        if entry is None:
+            raise replies.not_found(request.resource, request.name)
+        return decoded(entry)
+
+    async def _kubelet(self, node: str) -> str:
+        entry = await self._state.found(self._resources("nodes"), "", node)
+        if entry is None:
+            raise replies.not_found(self._resources("nodes"), node)
+        return kubelet_url(codec.decode(entry.data))
+
+    # -- logs ----------------------------------------------------------------------------------------------------------
+
+    async def _log(self, exchange: Exchange, url: str) -> web.StreamResponse:
+        from aiohttp import ClientError
+
+        try:
+            async with self._http().get(url) as answer:
+                if answer.status != web.HTTPOk.status_code:
+                    raise kubelet_error(answer.status, await answer.read())
+                response = web.StreamResponse(headers={"Content-Type": "text/plain"})
+                response.enable_chunked_encoding()
+                await response.prepare(exchange.http)
+                with suppress(ConnectionError):
+                    async for chunk in answer.content.iter_any():
+                        await response.write(chunk)
+                    await response.write_eof()
+                return response
+        except ClientError as err:
+            raise unreachable(url, err) from err
+
+    # -- streams -------------------------------------------------------------------------------------------------------
+
+    async def _stream(self, exchange: Exchange, url: str) -> web.StreamResponse:
+        from aiohttp import ClientError, WSServerHandshakeError
+
+        if exchange.http.headers.get("Upgrade", "").lower() != "websocket":
+            raise BadRequest("Upgrade request required")
+        offered = exchange.http.headers.get("Sec-WebSocket-Protocol", "")
+        protocols = [p.strip() for p in offered.split(",") if p.strip() in PROTOCOLS]
+        if offered and not protocols:
+            raise BadRequest(f"unable to upgrade: none of the protocols {offered} is supported")
+        try:
+            async with self._http().ws_connect(url, protocols=protocols, max_msg_size=FRAME_LIMIT) as kubelet:
+                chosen = (kubelet.protocol,) if kubelet.protocol else ()
+                client = web.WebSocketResponse(protocols=chosen, max_msg_size=FRAME_LIMIT, autoping=True)
+                await client.prepare(exchange.http)
+                await join(client, kubelet)
+                return client
+        except WSServerHandshakeError as err:
+            raise kubelet_error(err.status, err.message.encode()) from err
+        except ClientError as err:
+            raise unreachable(url, err) from err
+
+
+async def join(client: web.WebSocketResponse, kubelet: aiohttp.ClientWebSocketResponse) -> None:
+    """Pass frames both ways until one side ends; then the other is closed too."""
+    async with asyncio.TaskGroup() as tasks:
+        down = tasks.create_task(_pump(kubelet, client), name="exec/down")
+        up = tasks.create_task(_pump(client, kubelet), name="exec/up")
+        await asyncio.wait({down, up}, return_when=asyncio.FIRST_COMPLETED)
+        await client.close()
+        await kubelet.close()
+        up.cancel()
+        down.cancel()
+
+
+async def _pump(source: Any, sink: Any) -> None:
+    with suppress(ConnectionError):
+        async for message in source:
+            if message.type is WSMsgType.BINARY:
+                await sink.send_bytes(message.data)
+            elif message.type is WSMsgType.TEXT:
+                await sink.send_str(message.data)
+
+
+def kubelet_path(request: Request, pod: Object, container: str, query: queries.Query) -> str:
+    """The path on the kubelet's server. Source: pkg/registry/core/pod/strategy.go."""
+    where = f"{quote(request.namespace)}/{quote(request.name)}"
+    if request.subresource == "log":
+        options = [(name, queries.first(query, name)) for name in LOG_OPTIONS if name in query]
+        return f"/containerLogs/{where}/{quote(container)}" + (f"?{urlencode(options)}" if options else "")
+    if request.subresource == "portforward":
+        ports = [("ports", port) for port in query.get("ports", ())]
+        return f"/portForward/{where}?{urlencode(ports)}"
+    options = [(theirs, "1") for ours, theirs in EXEC_OPTIONS if queries.is_true(query, ours)]
+    options += [("command", word) for word in query.get("command", ())]
+    return f"/{request.subresource}/{where}/{quote(container)}?{urlencode(options)}"
+
+
+def container_of(pod: Object, wanted: str) -> str:
+    """The container that is meant: the one named, the only one, or the default one. Raises BadRequest."""
+    spec, name = pod["spec"], pod["metadata"]["name"]
+    every = [
+        c["name"] for kind in ("initContainers", "containers", "ephemeralContainers") for c in spec.get(kind) or ()
+    ]
+    if wanted:
+        if wanted in every:
+            return wanted
+        raise BadRequest(f"container {wanted} is not valid for pod {name}")
+    main = [c["name"] for c in spec["containers"]]
+    annotations: Mapping[str, str] = pod["metadata"].get("annotations") or {}
+    if len(every) == 1:
+        return str(main[0])
+    if (default := annotations.get("kubectl.kubernetes.io/default-container", "")) in every:
+        return default
+    text = f"a container name must be specified for pod {name}, choose one of: [{' '.join(main)}]"
+    if init := [c["name"] for c in spec.get("initContainers") or ()]:
+        text += f" or one of the init containers: [{' '.join(init)}]"
+    raise BadRequest(text)
+
+
+def kubelet_url(node: Object) -> str:
+    """`https://198.18.1.11:10250`. Raises InternalError where the node tells no address."""
+    status = node.get("status") or {}
+    port = ((status.get("daemonEndpoints") or {}).get("kubeletEndpoint") or {}).get("Port") or DEFAULT_PORT
+    addresses = {a["type"]: a["address"] for a in reversed(status.get("addresses") or [])}
+    for kind in ("InternalIP", "ExternalIP", "Hostname"):
+        if address := addresses.get(kind):
+            return f"https://[{address}]:{port}" if ":" in address else f"https://{address}:{port}"
+    raise InternalError(f"no preferred addresses found; known addresses: [] of node {node['metadata']['name']}")
+
+
+def kubelet_error(status: int, body: bytes) -> ApiError:
+    """What the kubelet answered instead of a stream, as it said it: a Status, or text."""
+    with suppress(ValueError, AttributeError):
+        found = orjson.loads(body)
+        if found.get("kind") == "Status":
+            return ApiError.from_status(found)
+    text = body.decode("utf-8", "replace").strip() or "the kubelet refused"
+    reasons = {400: "BadRequest", 404: "NotFound", 403: "Forbidden", 401: "Unauthorized"}
+    return ApiError(text, code=status if status >= 400 else 500, reason=reasons.get(status, "InternalError"))
+
+
+def unreachable(url: str, err: Exception) -> ApiError:
+    return InternalError(f"Internal error occurred: error dialing backend: {url.partition('?')[0]}: {err}")

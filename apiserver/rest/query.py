@@ -1,0 +1,85 @@
+"""Options out of a query string. Pure. Source: apimachinery pkg/runtime (conversion of query parameters)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import parse_qsl
+
+from apiserver.request import DeleteOptions, ListOptions, WriteOptions
+from kubarium.machinery.errors import BadRequest
+
+Query = Mapping[str, list[str]]
+EMPTY: Query = {}
+
+
+def parse_query(text: str) -> Query:
+    """Every value of every name, in order."""
+    if not text:
+        return EMPTY
+    found: dict[str, list[str]] = {}
+    for name, value in parse_qsl(text, keep_blank_values=True):
+        found.setdefault(name, []).append(value)
+    return found
+
+
+def first(query: Query, name: str) -> str:
+    values = query.get(name)
+    return values[0] if values else ""
+
+
+def is_true(query: Query, name: str) -> bool:
+    """Present and neither `false` nor `0`, as Go's conversion has it."""
+    values = query.get(name) or ("false",)
+    return values[0].lower() not in ("false", "0")
+
+
+def integer(query: Query, name: str) -> int | None:
+    """Raises BadRequest."""
+    text = first(query, name)
+    if not text:
+        return None
+    try:
+        return int(text)
+    except ValueError as err:
+        raise BadRequest(f'strconv.ParseInt: parsing "{text}": invalid syntax') from err
+
+
+def is_watch(query: Query) -> bool:
+    return "watch" in query and is_true(query, "watch")
+
+
+def list_options(query: Query) -> ListOptions:
+    if not query:
+        return ListOptions()
+    return ListOptions(
+        label_selector=first(query, "labelSelector"),
+        field_selector=first(query, "fieldSelector"),
+        limit=integer(query, "limit") or 0,
+        continue_token=first(query, "continue"),
+        resource_version=first(query, "resourceVersion"),
+        resource_version_match=first(query, "resourceVersionMatch"),
+        timeout_s=integer(query, "timeoutSeconds") or 0,
+        allow_bookmarks=is_true(query, "allowWatchBookmarks"),
+        send_initial_events=is_true(query, "sendInitialEvents") if "sendInitialEvents" in query else None,
+    )
+
+
+def write_options(query: Query, user_agent: str) -> WriteOptions:
+    if not query:
+        return WriteOptions(user_agent=user_agent)
+    return WriteOptions(
+        dry_run=tuple(query.get("dryRun", ())),
+        field_manager=first(query, "fieldManager"),
+        field_validation=first(query, "fieldValidation"),
+        force=is_true(query, "force") if "force" in query else None,
+        user_agent=user_agent,
+    )
+
+
+def delete_options(query: Query) -> DeleteOptions:
+    return DeleteOptions(
+        grace_period_s=integer(query, "gracePeriodSeconds"),
+        propagation_policy=first(query, "propagationPolicy"),
+        orphan_dependents=is_true(query, "orphanDependents") if "orphanDependents" in query else None,
+        dry_run=tuple(query.get("dryRun", ())),
+    )

@@ -1,0 +1,270 @@
+"""Calls on resources: from method and target to the pipeline, from its bytes to an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import aclosing, suppress
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from apiserver import codec, tables
+from apiserver.pipeline import Pipeline
+from apiserver.registry.base import ResourceDef
+from apiserver.replies import NotAllowed
+from apiserver.request import DeleteOptions, Listed, Request, WriteOptions, Written
+from apiserver.rest import query as queries
+from apiserver.rest.exchange import NO_CACHE, Exchange, json_answer
+from apiserver.rest.negotiation import JSON, Accepted, Shape, accepted
+from apiserver.rest.paths import Target
+from apiserver.subresources import delete_options
+from apiserver.watchcache import Batch, Event
+from kubarium.machinery.errors import BadRequest, UnsupportedMediaType
+
+SHAPES = frozenset({Shape.TABLE, Shape.METADATA})
+LIST_SHAPES = frozenset({Shape.TABLE, Shape.METADATA_LIST})
+WATCH_SHAPES = frozenset({Shape.TABLE, Shape.METADATA})
+PART_METHODS = {
+    "status": ("GET", "PUT", "PATCH"),
+    "scale": ("GET", "PUT", "PATCH"),
+    "ephemeralcontainers": ("GET", "PUT", "PATCH"),
+    "resize": ("GET", "PUT", "PATCH"),
+    "approval": ("GET", "PUT", "PATCH"),
+    "finalize": ("PUT",),
+    "binding": ("POST",),
+    "eviction": ("POST",),
+    "token": ("POST",),
+}
+ITEM_VERBS = {"GET": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "POST": "create"}
+COLLECTION_VERBS = {"GET": "list", "POST": "create", "DELETE": "deletecollection"}
+BODY_TYPES = (JSON, "application/yaml", "application/vnd.kubernetes.protobuf")
+
+
+def verb_of(method: str, target: Target, resource: ResourceDef, query: queries.Query) -> str:
+    """The API verb of a call. Raises MethodNotAllowed."""
+    method = "GET" if method == "HEAD" else method
+    if target.subresource:
+        if method not in PART_METHODS.get(target.subresource, ()):
+            raise NotAllowed
+        return ITEM_VERBS[method]
+    if target.name:
+        verb = ITEM_VERBS.get(method, "")
+        if verb == "get" and (target.watch or queries.is_watch(query)):
+            verb = "watch"
+        if verb == "create" or verb not in resource.verbs:
+            raise NotAllowed
+        return verb
+    verb = COLLECTION_VERBS.get(method, "")
+    if verb == "list" and (target.watch or queries.is_watch(query)):
+        verb = "watch"
+    if verb not in resource.verbs or (verb != "list" and verb != "watch" and not in_scope(target, resource)):
+        raise NotAllowed
+    return verb
+
+
+def in_scope(target: Target, resource: ResourceDef) -> bool:
+    """Whether the path says all that a write needs: a namespace for what lives in one."""
+    return bool(target.namespace) or not resource.namespaced
+
+
+class Resources:
+    """Answers calls whose verb and resource are known."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+
+    async def answer(self, exchange: Exchange, request: Request) -> web.StreamResponse:
+        """All verbs but watch. Raises ApiErrors."""
+        match request.verb:
+            case "get":
+                return await self._get(exchange, request)
+            case "list":
+                return await self._list(exchange, request)
+            case "create" | "update" | "patch":
+                return await self._write(exchange, request)
+            case "delete":
+                return await self._delete(exchange, request)
+            case _:
+                return await self._delete_collection(exchange, request)
+
+    async def _get(self, exchange: Exchange, request: Request) -> web.Response:
+        shape = accepted(exchange.accept, SHAPES)
+        version = queries.first(exchange.query, "resourceVersion") if exchange.query else ""
+        data = await self._pipeline.get(request, resource_version=version)
+        return self._object(exchange, request, shape, data)
+
+    async def _list(self, exchange: Exchange, request: Request) -> web.Response:
+        shape = accepted(exchange.accept, LIST_SHAPES)
+        listed = await self._pipeline.list(request, queries.list_options(exchange.query))
+        return self._listed(exchange, request, shape, listed)
+
+    def _listed(self, exchange: Exchange, request: Request, shape: Accepted, listed: Listed) -> web.Response:
+        if shape.shape is Shape.WHOLE:
+            data = encode_list(request.resource, listed)
+        elif shape.shape is Shape.TABLE:
+            items = [codec.decode(entry.data) for entry in listed.entries]
+            data = tables.render_table(
+                request.resource, items, list_meta(listed), version=shape.version, include=include_of(exchange.query)
+            )
+        else:
+            items = [codec.decode(entry.data) for entry in listed.entries]
+            data = tables.render_metadata_list(items, list_meta(listed), version=shape.version)
+        return json_answer(data, media_type=shape.content_type, warnings=deprecations(request.resource))
+
+    async def _write(self, exchange: Exchange, request: Request) -> web.Response:
+        shape = accepted(exchange.accept, SHAPES)
+        options = queries.write_options(exchange.query, exchange.user_agent)
+        media_type = exchange.content_type
+        if request.verb != "patch" and media_type not in BODY_TYPES:
+            raise unsupported_body()
+        body = await exchange.body()
+        written = await self._written(request, body, media_type, options)
+        warnings = (*deprecations(request.resource), *written.warnings)
+        return self._object(
+            exchange, request, shape, written.body, status=201 if written.created else 200, warnings=warnings
+        )
+
+    async def _written(self, request: Request, body: bytes, media_type: str, options: WriteOptions) -> Written:
+        if request.verb == "create":
+            return await self._pipeline.create(request, body, media_type, options)
+        if request.verb == "update":
+            return await self._pipeline.update(request, body, media_type, options)
+        return await self._pipeline.patch(request, body, media_type, options)
+
+    async def _delete(self, exchange: Exchange, request: Request) -> web.Response:
+        shape = accepted(exchange.accept, SHAPES)
+        written = await self._pipeline.delete(request, await self._delete_options(exchange))
+        return self._object(exchange, request, shape, written.body, warnings=written.warnings)
+
+    async def _delete_collection(self, exchange: Exchange, request: Request) -> web.Response:
+        shape = accepted(exchange.accept, LIST_SHAPES)
+        wanted = queries.list_options(exchange.query)
+        listed = await self._pipeline.delete_collection(request, wanted, await self._delete_options(exchange))
+        return self._listed(exchange, request, shape, listed)
+
+    async def _delete_options(self, exchange: Exchange) -> DeleteOptions:
+        """Out of the body where there is one, else out of the query. Raises BadRequest, UnsupportedMediaType."""
+        body = await exchange.body()
+        if not body:
+            return queries.delete_options(exchange.query)
+        if exchange.content_type not in (JSON, "application/yaml"):
+            raise unsupported_body()
+        found = parse_options(body, exchange.content_type)
+        return delete_options(found, tuple(exchange.query.get("dryRun", ())))
+
+    def _object(
+        self,
+        exchange: Exchange,
+        request: Request,
+        shape: Accepted,
+        data: bytes,
+        *,
+        status: int = 200,
+        warnings: Sequence[str] = (),
+    ) -> web.Response:
+        if shape.shape is not Shape.WHOLE:
+            data = self._shaped(exchange, request.resource, shape, data)
+        return json_answer(data, status=status, warnings=warnings, media_type=shape.content_type)
+
+    def _shaped(self, exchange: Exchange, resource: ResourceDef, shape: Accepted, data: bytes) -> bytes:
+        obj = codec.decode(data)
+        if obj.get("kind") == "Status":
+            return data
+        if shape.shape is Shape.TABLE:
+            meta = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
+            include = include_of(exchange.query)
+            return tables.render_table(resource, [obj], meta, version=shape.version, include=include)
+        return tables.render_metadata(obj, version=shape.version)
+
+    # -- watch ---------------------------------------------------------------------------------------------------------
+
+    async def watch(self, exchange: Exchange, request: Request) -> web.StreamResponse:
+        """A stream of events, one JSON document a line, until the pipeline ends it or the client goes."""
+        shape = accepted(exchange.accept, WATCH_SHAPES)
+        batches = self._pipeline.watch(request, queries.list_options(exchange.query))
+        encode = self._encoder(exchange, request.resource, shape)
+        async with aclosing(batches):
+            first = await anext(batches)  # errors come before the header of the answer
+            response = web.StreamResponse(headers={"Content-Type": shape.content_type, "Cache-Control": NO_CACHE})
+            response.enable_chunked_encoding()
+            await response.prepare(exchange.http)
+            with suppress(ConnectionError):
+                if first:
+                    await response.write(encode(first))
+                async for batch in batches:
+                    await response.write(encode(batch))
+                await response.write_eof()
+        return response
+
+    def _encoder(self, exchange: Exchange, resource: ResourceDef, shape: Accepted) -> Callable[[Batch], bytes]:
+        """From a batch to its lines; what is made of an event is made once for all watchers who want the same."""
+        if shape.shape is Shape.WHOLE:
+            return lambda batch: batch.lines
+        include = include_of(exchange.query)
+        view = (shape.shape, shape.version, include, resource.api_version)
+
+        def line(event: Event) -> bytes:
+            if event.type == "ERROR":
+                return event.encoded_json_line
+            obj = codec.decode(event.data)
+            if shape.shape is Shape.METADATA:
+                return codec.event_line(event.type, tables.render_metadata(obj, version=shape.version))
+            meta = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
+            rows = [] if event.type == "BOOKMARK" else [obj]
+            table = tables.render_table(resource, rows, meta, version=shape.version, include=include)
+            return codec.event_line(event.type, table)
+
+        return lambda batch: b"".join(event.view(view, line) for event in batch)
+
+
+def encode_list(resource: ResourceDef, listed: Listed) -> bytes:
+    """A List out of stored bytes. Items of a list do not repeat kind and apiVersion, which stand first in each."""
+    head = {"kind": f"{resource.kind}List", "apiVersion": resource.api_version, "metadata": list_meta(listed)}
+    common = orjson.dumps({"kind": resource.kind, "apiVersion": resource.api_version})[:-1] + b","
+    skip = len(common)
+    items = [b"{" + entry.data[skip:] if entry.data.startswith(common) else entry.data for entry in listed.entries]
+    return b"".join((orjson.dumps(head)[:-1], b',"items":[', b",".join(items), b"]}\n"))
+
+
+def list_meta(listed: Listed) -> dict[str, object]:
+    meta: dict[str, object] = {"resourceVersion": str(listed.revision)}
+    if listed.continue_token:
+        meta["continue"] = listed.continue_token
+        if listed.remaining:
+            meta["remainingItemCount"] = listed.remaining
+    return meta
+
+
+def include_of(query: queries.Query) -> str:
+    """What of the object stands in a Table's row: None, Metadata (the default) or Object. Raises BadRequest."""
+    text = queries.first(query, "includeObject") if query else ""
+    if text not in ("", "None", "Metadata", "Object"):
+        raise BadRequest(f'unrecognized includeObject value: "{text}"')
+    return text or "Metadata"
+
+
+def deprecations(resource: ResourceDef) -> tuple[str, ...]:
+    return (resource.deprecation,) if resource.deprecation else ()
+
+
+def unsupported_body() -> UnsupportedMediaType:
+    return UnsupportedMediaType(
+        "the body of the request was in an unknown format - accepted media types include: " + ", ".join(BODY_TYPES)
+    )
+
+
+def parse_options(body: bytes, content_type: str) -> dict[str, Any]:
+    """The body of a DELETE. Raises BadRequest."""
+    try:
+        if content_type == JSON:
+            found = orjson.loads(body)
+        else:
+            import yaml
+
+            found = yaml.safe_load(body)
+    except ValueError as err:
+        raise BadRequest(f"couldn't decode the DeleteOptions: {err}") from err
+    if not isinstance(found, dict) or found.get("kind", "DeleteOptions") != "DeleteOptions":
+        raise BadRequest("decoded object cannot be converted to DeleteOptions")
+    return found

@@ -1,0 +1,204 @@
+"""The HTTPS server: authenticate, limit, dispatch, and turn every error into a Status.
+
+aiohttp's low-level server is used without its router and middlewares: a path of the API is parsed by `paths` alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from apiserver.auth.authenticator import Authenticator, subject_of
+from apiserver.auth.authorizer import Authorizer, refusal
+from apiserver.pipeline import Pipeline
+from apiserver.registry.base import Registry, ResourceDef
+from apiserver.replies import NotAllowed
+from apiserver.request import Request, User
+from apiserver.rest import query as queries
+from apiserver.rest.exchange import Exchange, error_answer, page_not_found, timed_out
+from apiserver.rest.kubelet import PARTS, STREAMS, KubeletProxy
+from apiserver.rest.limits import MUTATING, READ_ONLY, Limits
+from apiserver.rest.metrics import Call, Metrics
+from apiserver.rest.paths import Target, parse_path
+from apiserver.rest.resources import Resources, in_scope, verb_of
+from apiserver.rest.wellknown import WellKnown
+from kubarium.machinery.errors import ApiError, BadRequest, Forbidden, InternalError
+
+log = logging.getLogger(__name__)
+
+READING = frozenset({"GET", "HEAD"})
+BEARER = "bearer "
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """What the front end stands in front of."""
+
+    registry: Registry
+    pipeline: Pipeline
+    authenticator: Authenticator
+    authorizer: Authorizer
+    wellknown: WellKnown
+    kubelets: KubeletProxy
+
+
+class RestServer:
+    """`start` it on sockets; `stop` ends watches, lets other requests finish, and closes."""
+
+    def __init__(self, doors: Doors, limits: Limits, metrics: Metrics, *, request_timeout_s: float) -> None:
+        self._doors = doors
+        self._limits = limits
+        self._metrics = metrics
+        self._timeout_s = request_timeout_s
+        self._resources = Resources(doors.pipeline)
+        self._server: web.Server | None = None
+        self._listeners: list[asyncio.Server] = []
+
+    async def start(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext) -> None:
+        self._server = web.Server(self._handle, handler_cancellation=True, access_log=None, keepalive_timeout=180.0)
+        loop = asyncio.get_running_loop()
+        for sock in sockets:
+            self._listeners.append(
+                await loop.create_server(self._server, sock=sock, ssl=tls, backlog=1024, ssl_handshake_timeout=10.0)
+            )
+
+    async def stop(self, grace_s: float = 5.0) -> None:
+        for listener in self._listeners:
+            listener.close()
+        self._doors.pipeline.end_watches()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                await self._doors.pipeline.finish_writes()
+        if self._server is not None:
+            await self._server.shutdown(grace_s)
+        await self._doors.kubelets.close()
+
+    # -- one request ---------------------------------------------------------------------------------------------------
+
+    async def _handle(self, http: web.BaseRequest) -> web.StreamResponse:
+        begun = time.perf_counter()
+        path, _, query_text = http.raw_path.partition("?")
+        exchange = Exchange(http, path, {}, User(""))
+        call = Call("")
+        answer: web.StreamResponse
+        try:
+            exchange.query = queries.parse_query(query_text)
+            exchange.user = self._user(http)
+            target = parse_path(path)
+            if target is None:
+                answer = await self._path(exchange)
+            else:
+                call = Call("", target.group, target.version, target.plural, target.subresource)
+                answer = await self._resource(exchange, target)
+        except ApiError as err:
+            answer = error_answer(err)
+        except ConnectionError:
+            raise
+        except Exception:
+            log.exception("%s %s failed", http.method, path)
+            answer = error_answer(InternalError("Internal error occurred: see the log of the API server"))
+        self._count(call, exchange.verb, answer.status, begun)
+        return answer
+
+    def _count(self, call: Call, verb: str, status: int, begun: float) -> None:
+        self._metrics.requests[call._replace(verb=verb, code=status)] += 1
+        if verb != "watch":
+            self._metrics.seconds[verb, call.resource] += time.perf_counter() - begun
+
+    def _user(self, http: web.BaseRequest) -> User:
+        """Certificate first, then bearer token. Raises Unauthorized."""
+        authenticator = self._doors.authenticator
+        subject = None
+        if http.transport is not None and (certificate := http.transport.get_extra_info("peercert")):
+            subject = subject_of(certificate)
+        header = http.headers.get("Authorization", "")
+        token = header[len(BEARER) :].strip() if header[: len(BEARER)].lower() == BEARER else ""
+        if not token and not header and "Sec-WebSocket-Protocol" in http.headers:
+            token = websocket_token(http.headers["Sec-WebSocket-Protocol"])
+        return authenticator.authenticate(token=token, subject=subject)
+
+    async def _path(self, exchange: Exchange) -> web.StreamResponse:
+        exchange.verb = exchange.method.lower()
+        verb = "get" if exchange.method in READING else exchange.verb
+        decision = self._doors.authorizer.authorize_path(exchange.user, verb, exchange.path)
+        if not decision.allowed:
+            text = f'forbidden: User "{exchange.user.name}" cannot {verb} path "{exchange.path}"'
+            raise Forbidden(text + (f": {decision.reason}" if decision.reason else ""), details={})
+        if verb != "get":
+            return page_not_found()
+        return await self._doors.wellknown.answer(exchange)
+
+    async def _resource(self, exchange: Exchange, target: Target) -> web.StreamResponse:
+        resource = self._doors.registry.get(target.group, target.version, target.plural)
+        if resource is None or not is_served(target, resource):
+            self._refuse_anonymous(exchange, target)
+            return page_not_found()
+        if target.subresource in PARTS:
+            return await self._proxied(exchange, target, resource)
+        exchange.verb = verb = verb_of(exchange.method, target, resource, exchange.query)
+        request = Request(exchange.user, verb, resource, target.namespace, object_name(target), target.subresource)
+        if verb == "watch":
+            with self._limits.long_running(verb):
+                return await self._resources.watch(exchange, request)
+        with self._limits.admitted(READ_ONLY if verb in ("get", "list") else MUTATING):
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    return await self._resources.answer(exchange, request)
+            except TimeoutError as err:
+                raise timed_out() from err
+
+    async def _proxied(self, exchange: Exchange, target: Target, resource: ResourceDef) -> web.StreamResponse:
+        if exchange.method not in ("GET", "POST") or (target.subresource == "log" and exchange.method != "GET"):
+            raise NotAllowed
+        # A stream into a container is a write, whatever the method of its request is.
+        exchange.verb = verb = "create" if target.subresource in STREAMS else "get"
+        request = Request(exchange.user, verb, resource, target.namespace, target.name, target.subresource)
+        decision = self._doors.authorizer.authorize(request)
+        if not decision.allowed:
+            text, details = refusal(request, decision.reason)
+            raise Forbidden(text, details=details)
+        with self._limits.long_running(target.subresource):
+            return await self._doors.kubelets.answer(exchange, request)
+
+    def _refuse_anonymous(self, exchange: Exchange, target: Target) -> None:
+        """Whoever may not ask is told that, and not what there is."""
+        if not self._doors.authorizer.authorize_path(exchange.user, "get", exchange.path).allowed:
+            text = f'forbidden: User "{exchange.user.name}" cannot {exchange.method.lower()} path "{exchange.path}"'
+            raise Forbidden(text, details={"kind": target.plural} if target.plural else {})
+
+
+def is_served(target: Target, resource: ResourceDef) -> bool:
+    """Whether the resource has such a path at all."""
+    if target.namespace and not resource.namespaced:
+        return False
+    if target.rest or (target.subresource and target.subresource not in resource.subresources):
+        return False
+    return not target.name or in_scope(target, resource)
+
+
+def object_name(target: Target) -> str:
+    if "\0" in target.name or "/" in target.name:
+        raise BadRequest(f"invalid resource name {target.name!r}: may not contain '/'")
+    return target.name
+
+
+def websocket_token(protocols: str) -> str:
+    """The token that browsers put among the protocols: base64url.bearer.authorization.k8s.io.TOKEN."""
+    import base64
+    import binascii
+
+    prefix = "base64url.bearer.authorization.k8s.io."
+    for protocol in protocols.split(","):
+        if protocol.strip().startswith(prefix):
+            text = protocol.strip()[len(prefix) :]
+            with suppress(binascii.Error, UnicodeDecodeError):
+                return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
+    return ""

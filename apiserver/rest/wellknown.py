@@ -1,0 +1,173 @@
+"""Paths that name no resource: health, version, metrics, discovery, OpenAPI, the keys of ServiceAccount tokens."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import orjson
+from aiohttp import web
+
+from apiserver import discovery, openapi
+from apiserver.auth.serviceaccounts import ServiceAccountTokens, jwks
+from apiserver.registry.base import Registry
+from apiserver.rest.exchange import NO_CACHE, Exchange, json_answer, page_not_found, text_answer
+from apiserver.rest.metrics import CONTENT_TYPE, Metrics
+from apiserver.rest.negotiation import JSON, Shape, accepted
+
+KUBERNETES_MAJOR, KUBERNETES_MINOR = 1, 36
+DISCOVERY_SHAPES = frozenset({Shape.DISCOVERY})
+IMMUTABLE = "public, max-age=31536000, immutable"
+
+Check = Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What these paths tell of. `checks`: name -> whether it holds; `address` is what clients may reach us by."""
+
+    registry: Registry
+    address: str
+    metrics: Metrics
+    checks: Mapping[str, Check]
+    gauges: Callable[[], Mapping[str, float]]
+    tokens: ServiceAccountTokens | None = None
+    encoded: dict[str, bytes] = field(default_factory=dict)
+
+
+class WellKnown:
+    """Answers GET; None for a path that is nobody's."""
+
+    def __init__(self, served: Served) -> None:
+        self._served = served
+
+    async def answer(self, exchange: Exchange) -> web.StreamResponse:
+        path = exchange.path
+        head = path.split("/")[1]
+        if head in ("healthz", "livez", "readyz"):
+            return self._health(exchange, head)
+        if head in ("api", "apis"):
+            return self._discovery(exchange)
+        if head == "openapi":
+            return self._openapi(exchange)
+        if path in ("/version", "/version/"):
+            return json_answer(self._once("version", version_info))
+        if path == "/metrics":
+            text = self._served.metrics.render(self._served.gauges())
+            return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE})
+        if path == "/" and self._served:
+            return json_answer(orjson.dumps({"paths": self._paths()}))
+        return self._keys(path)
+
+    def _once(self, name: str, make: Callable[[], object]) -> bytes:
+        encoded = self._served.encoded
+        if name not in encoded:
+            encoded[name] = orjson.dumps(make())
+        return encoded[name]
+
+    # -- health --------------------------------------------------------------------------------------------------------
+
+    def _health(self, exchange: Exchange, head: str) -> web.Response:
+        """/readyz asks every check; /livez and /healthz only whether the server answers at all."""
+        known = {"ping": lambda: True, **(self._served.checks if head == "readyz" else {})}
+        _, _, one = exchange.path.lstrip("/").partition("/")
+        if one:
+            if one not in known:
+                return page_not_found()
+            known = {one: known[one]}
+        excluded = exchange.query.get("exclude", ())
+        results = {name: check() for name, check in known.items() if name not in excluded}
+        if all(results.values()) and (one or "verbose" not in exchange.query):
+            return text_answer("ok")
+        lines = [f"[+]{name} ok" if good else f"[-]{name} failed: reason withheld" for name, good in results.items()]
+        passed = all(results.values())
+        text = "\n".join([*lines, f"{head} check {'passed' if passed else 'failed'}"]) + "\n"
+        return text_answer(text, status=200 if passed else 500)
+
+    # -- discovery -----------------------------------------------------------------------------------------------------
+
+    def _discovery(self, exchange: Exchange) -> web.Response:
+        path, registry = exchange.path.rstrip("/"), self._served.registry
+        if path in ("/api", "/apis"):
+            shape = accepted(exchange.accept, DISCOVERY_SHAPES)
+            if shape.shape is Shape.DISCOVERY:
+                make = discovery.aggregated_core if path == "/api" else discovery.aggregated_groups
+                return self._tagged(
+                    exchange, self._once(f"{path} aggregated", lambda: make(registry)), shape.content_type
+                )
+            if path == "/api":
+                document = self._once(path, lambda: discovery.api_versions(self._served.address))
+            else:
+                document = self._once(path, lambda: discovery.api_group_list(registry))
+            return json_answer(document, media_type=accepted(exchange.accept).content_type)
+        document = discovery.legacy(registry, path)
+        if document is None:
+            return page_not_found()
+        return json_answer(orjson.dumps(document), media_type=accepted(exchange.accept).content_type)
+
+    # -- OpenAPI -------------------------------------------------------------------------------------------------------
+
+    def _openapi(self, exchange: Exchange) -> web.Response:
+        return page_not_found()
+
+    def _tagged(self, exchange: Exchange, data: bytes, media_type: str) -> web.Response:
+        """With an ETag, so that a client that has the document already need not read it again."""
+        etag = openapi.etag(data)
+        headers = {"ETag": f'"{etag}"', "Cache-Control": NO_CACHE, "Vary": "Accept"}
+        if exchange.http.headers.get("If-None-Match", "").strip('"') == etag:
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=data, headers={**headers, "Content-Type": media_type})
+
+    # -- the rest ------------------------------------------------------------------------------------------------------
+
+    def _keys(self, path: str) -> web.Response:
+        """What others need to check our tokens. Source: KEP-1393 (OIDC discovery of ServiceAccount tokens)."""
+        tokens = self._served.tokens
+        if tokens is not None and path == "/openid/v1/jwks":
+            data = self._once("jwks", lambda: jwks(tokens.verifiers))
+            return web.Response(body=data, headers={"Content-Type": "application/jwk-set+json"})
+        if tokens is not None and path == "/.well-known/openid-configuration":
+            return web.Response(body=self._once("openid", lambda: openid(tokens)), headers={"Content-Type": JSON})
+        return page_not_found()
+
+    def _paths(self) -> list[str]:
+        groups = self._served.registry.groups()
+        paths = ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz"]
+        for group, versions in groups.items():
+            if group:
+                paths += [f"/apis/{group}", *(f"/apis/{group}/{version}" for version in versions)]
+        return sorted([*paths, "/version", "/openid/v1/jwks", "/.well-known/openid-configuration"])
+
+
+def openid(tokens: ServiceAccountTokens) -> dict[str, object]:
+    return {
+        "issuer": tokens.issuer,
+        "jwks_uri": f"{tokens.issuer}/openid/v1/jwks",
+        "response_types_supported": ["id_token"],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": sorted({key.algorithm for key in tokens.verifiers}),
+    }
+
+
+def version_info() -> dict[str, str]:
+    """What clients compare their own version with: the Kubernetes release whose API this is."""
+    from kubarium import __version__
+
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    minor = str(KUBERNETES_MINOR)
+    return {
+        "major": str(KUBERNETES_MAJOR),
+        "minor": minor,
+        "emulationMajor": str(KUBERNETES_MAJOR),
+        "emulationMinor": minor,
+        "minCompatibilityMajor": str(KUBERNETES_MAJOR),
+        "minCompatibilityMinor": str(KUBERNETES_MINOR - 1),
+        "gitVersion": f"v{KUBERNETES_MAJOR}.{KUBERNETES_MINOR}.0+kubarium.{__version__}",
+        "gitCommit": "",
+        "gitTreeState": "",
+        "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": f"python{platform.python_version()}",
+        "compiler": platform.python_implementation(),
+        "platform": f"linux/{machine}",
+    }
