@@ -10,11 +10,11 @@ from kubarium.cluster.commands import name_option, one_line_errors
 
 
 @click.group("chaos")
-def chaos_group() -> None:
+def chaos_cmd() -> None:
     """Break a running cluster, and mend it."""
 
 
-@chaos_group.command("kill-node")
+@chaos_cmd.command("kill-node")
 @click.argument("node")
 @name_option
 @one_line_errors
@@ -29,7 +29,7 @@ def kill_node_cmd(node: str, name: str) -> None:
     click.echo(f"{node} killed in {time.monotonic() - begun:.2f} s; 'kubarium chaos heal {node}' brings it back")
 
 
-@chaos_group.command("heal")
+@chaos_cmd.command("heal")
 @click.argument("node", required=False)
 @name_option
 @one_line_errors
@@ -55,4 +55,4 @@ def heal_cmd(node: str | None, name: str) -> None:
         click.echo(f"cluster {name}: no node is killed")
 
 
-COMMANDS: dict[str, click.Command] = {"chaos": chaos_group}
+COMMANDS: dict[str, click.Command] = {"chaos": chaos_cmd}

@@ -1,6 +1,6 @@
 """Faults that a running cluster can be given. Each is named, takes a target, and can be healed.
 
-A fault is asked of the cluster's supervisor; where that is dead (which is a fault as good as any), it is done from here.
+A fault is asked of the cluster's supervisor; where that is dead (a fault as good as any), it is done from here.
 """
 
 from __future__ import annotations

@@ -108,14 +108,21 @@ def down_cmd(name: str, everything: bool) -> None:
 @click.command("status")
 @name_option
 @click.option("--all", "everything", is_flag=True, help="Every cluster on this machine.")
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @one_line_errors
-def status_cmd(name: str, everything: bool) -> None:
+def status_cmd(name: str, everything: bool, output: str) -> None:
     """Show a cluster's nodes and processes."""
     from kubarium.cluster.down import all_names
-    from kubarium.cluster.status import status
+    from kubarium.cluster.status import describe, status
 
-    for each in all_names() if everything else [name]:
-        for line in status(each):
+    seen = [status(each) for each in (all_names() if everything else [name])]
+    if output == "json":
+        import json
+
+        click.echo(json.dumps(seen if everything else seen[0], indent=2))
+        return
+    for each in seen:
+        for line in describe(each):
             click.echo(line)
 
 

@@ -215,10 +215,9 @@ class Supervisor:
             due += self._reconcile_task(name, task, now)
         for node in self.nodes.values():
             due += self._reconcile_node(node, now)
-        if self._looks_for_api():
-            due.append(TICK_S)
         for process in self.processes.values():
             due += self._reconcile_process(process, now)
+        due += self._look_for_api()
         return max(min(due), 0.0) if due else None
 
     def _reconcile_task(self, name: str, task: Task, now: float) -> list[float]:
@@ -266,14 +265,15 @@ class Supervisor:
         self._start(process, now)
         return []
 
-    def _looks_for_api(self) -> bool:
-        """Whether the API server runs and has yet to answer: then look again soon."""
+    def _look_for_api(self) -> list[float]:
+        """While the API server runs and has yet to answer: look, and look again soon; once it does, go on at once."""
         process = self.processes.get(f"{CONTROL_PLANE}/{APISERVER}")
         if process is None or not process.pid or "api" in self.facts:
-            return False
-        if _accepts(str(self.lan.link(CONTROL_PLANE).address), API_PORT):
-            self._fact("api")
-        return True
+            return []
+        if not _accepts(str(self.lan.link(CONTROL_PLANE).address), API_PORT):
+            return [TICK_S]
+        self._fact("api")
+        return [0.0]
 
     # --- processes
 

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from kubarium.cluster import cgroups, control, engine, images, locks, network, preflight, ready
-from kubarium.cluster.paths import ClusterPaths, home
+from kubarium.cluster.paths import RUN, ClusterPaths, home
 from kubarium.cluster.spec import ClusterSpec, check_name, check_spec
 from kubarium.machinery.errors import ClusterError, ConfigError
 
 READY_TIMEOUT_S = 90.0
+SUPERVISOR = "kubarium.cluster.supervisor"
 Report = Callable[[float, str, bool], None]  # seconds since the command began, what happened, whether it is a detail
 
 
@@ -101,15 +102,18 @@ def choose_lan(spec: ClusterSpec, paths: ClusterPaths) -> ClusterSpec:
         else:
             spec = dataclasses.replace(spec, lan_index=network.plan_index(network.host_routes(), _taken(paths)))
         spec.save(paths.spec)
+        paths.run.mkdir(parents=True, exist_ok=True)
+        paths.home_mark.write_text(str(paths.base))
     return spec
 
 
 def next_commands(spec: ClusterSpec) -> list[str]:
     """What to try with a fresh cluster."""
     name = "" if spec.name == "default" else f" --name {spec.name}"
+    cluster = name.replace("--name", "--cluster")
     return [
-        f"kubarium{name} get pods -A -o wide",
-        f"kubarium{name} apply -f examples/web-app/",
+        f"kubarium get pods -A -o wide{cluster}",
+        f"kubarium apply -f examples/web-app/{cluster}",
         f"kubarium kubeconfig{name} > kubeconfig; kubectl --kubeconfig kubeconfig get nodes",
         f"kubarium chaos kill-node node-1{name}",
         f"kubarium down{name}",
@@ -127,8 +131,13 @@ def _check_home(paths: ClusterPaths) -> None:
 
 
 def _taken(paths: ClusterPaths) -> set[int]:
+    """LANs of other clusters: remembered in our home or another's, or up without any file."""
+    files = set(paths.state.parent.glob("*/cluster.json"))
+    for mark in RUN.glob("*/home"):
+        with contextlib.suppress(OSError):
+            files.add(ClusterPaths(mark.parent.name, Path(mark.read_text())).spec)
     taken = set()
-    for file in paths.state.parent.glob("*/cluster.json"):
+    for file in files - {paths.spec}:
         with contextlib.suppress(ConfigError, FileNotFoundError):
             taken.add(ClusterSpec.load(file).lan_index)
     return taken | {int(name[2:-5]) for name in network.host_interfaces() if name[2:-5].isdigit()}
@@ -151,10 +160,11 @@ def _launch(
         spec = choose_lan(dataclasses.replace(spec, docker_socket=docker.path, api_port=port), paths)
         tell("host checked", True)
         images.write_aliases(paths.aliases, docker)
-        return _spawn(spec, paths, listener, began)
+        return spawn(spec, paths, listener, began)
     except BaseException:
         if is_new:
             shutil.rmtree(paths.state, ignore_errors=True)
+            shutil.rmtree(paths.run, ignore_errors=True)
         raise
 
 
@@ -165,11 +175,13 @@ def _kill_components(spec: ClusterSpec) -> None:
             cgroups.kill(f"{spec.name}/{path}")
 
 
-def _spawn(spec: ClusterSpec, paths: ClusterPaths, listener: socket.socket, began: float) -> subprocess.Popen[bytes]:
-    for folder in (paths.run, paths.logs, paths.store):
+def spawn(
+    spec: ClusterSpec, paths: ClusterPaths, listener: socket.socket, began: float, *, module: str = SUPERVISOR
+) -> subprocess.Popen[bytes]:
+    """Start the supervisor, detached, in its cgroup; it inherits the listening socket."""
+    for folder in (paths.logs, paths.store):
         folder.mkdir(parents=True, exist_ok=True)
-    paths.home_mark.write_text(str(paths.base))
-    argv = [sys.executable, "-m", "kubarium.cluster.supervisor", spec.name]
+    argv = [sys.executable, "-m", module, spec.name]
     argv += [f"--listen-fd={listener.fileno()}", f"--begun={began}"]
     with (paths.logs / "supervisor.log").open("ab") as log, listener:
         return subprocess.Popen(
