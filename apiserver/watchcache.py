@@ -373,6 +373,7 @@ class WatchCache:
         self._window_bytes = window_bytes
         self._logs: dict[str, _ResourceLog] = {}
         self._floor = 0
+        self._target: int | None = None  # filled once this revision is reached; None: there is nothing to go on from
         self._filled = asyncio.Event()
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._consistent = _SharedRead(store.revision)
@@ -404,8 +405,8 @@ class WatchCache:
         predicate: Predicate | None = None,
         bookmark_interval_s: float = 60.0,
     ) -> Watcher:
-        """Changes under a prefix after a revision. With `after=None` (streaming lists, watches from version 0) first the
-        state now, as ADDED events at one revision, then InitialEventsEnd, then every change after it.
+        """Changes under a prefix after a revision. With `after=None` (streaming lists, watches from version 0) first
+        the state now, as ADDED events at one revision, then InitialEventsEnd, then every change after it.
 
         Raises Compacted when changes after `after` are no longer held.
         """
@@ -447,25 +448,23 @@ class WatchCache:
     # -- following the store -------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Fill the cache and follow the store, for ever; survives its absence and its compactions."""
+        """Fill the cache and follow the store, for ever; survives its absence and its compactions. May be run again."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._wake_for_bookmarks(), name="watchcache/bookmarks")
             tasks.create_task(self._keep_following(), name="watchcache/follow")
 
     async def _keep_following(self) -> None:
         delay_s = RETRY_MIN_S
-        filled = False
         while True:
             before = self.revision
             try:
-                if not filled:
-                    target = await self._fill()
-                    filled = True
-                await self._follow(target)
+                if self._target is None:
+                    self._target = await self._fill()
+                await self._follow(self._target)
             except Compacted:
                 log.warning("watchcache: the store forgot changes after revision %d; filling anew", self.revision)
                 self._filled.clear()
-                filled = False
+                self._target = None
             except StoreUnavailable as err:
                 if self.trouble is None:
                     log.warning("watchcache: lost the store at revision %d: %s", self.revision, err)
@@ -478,7 +477,7 @@ class WatchCache:
         since come through the watch. Returns the revision at which the cache counts as filled."""
         target = await self._store.revision()
         try:
-            base, entries = await self._state_at(max(target - REPLAY, 0) or target)
+            base, entries = await self._state_at(max(target - REPLAY, 1))
         except Compacted as err:
             base, entries = await self._state_at(err.compact_revision or target)
         old, self._logs, self._floor, self.revision = self._logs, {}, base, base

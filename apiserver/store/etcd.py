@@ -1,8 +1,8 @@
 """The store in etcd v3, on aetcd's generated stubs with a watch loop of our own.
 
 aetcd's own watcher hides cancellation, header revisions and compaction, which are what a watch cache lives on. Every
-write is one transaction on one key, so that each has a revision of its own; many are in flight on one connection. A write
-that fails with StoreUnavailable may or may not have happened: it is never repeated here.
+write is one transaction on one key, so that each has a revision of its own; many are in flight on one connection. A
+write that fails with StoreUnavailable may or may not have happened: it is never repeated here.
 
 A watch asks etcd for the whole key space and filters: every revision of etcd then shows up on it, so that a reader who
 waits for a revision never waits for one that another prefix has taken (progress requests, which would tell the same,
@@ -156,11 +156,8 @@ class EtcdStore:
                 if not response.events:
                     continue
                 reached = response.events[-1].kv.mod_revision
-                events = tuple(
-                    event
-                    for event in map(_event, response.events)
-                    if event.revision > after and event.key.startswith(prefix)
-                )
+                wanted = (e for e in response.events if e.kv.mod_revision > after and e.kv.key.startswith(first))
+                events = tuple(map(_event, wanted))
                 if events:
                     yield events
                 if reached > after and (not events or events[-1].revision < reached):
@@ -194,7 +191,10 @@ class EtcdStore:
         try:
             return await call(connection)
         except grpc.aio.AioRpcError as err:
-            raise self._translate(endpoint, err) from err
+            translated = self._translate(endpoint, err)
+            if isinstance(translated, Compacted):
+                translated = Compacted(str(translated), await self._oldest_revision())
+            raise translated from err
         except (grpc.aio.UsageError, asyncio.InvalidStateError) as err:
             raise StoreUnavailable(f"the connection to etcd {endpoint} was closed") from err
 
@@ -206,6 +206,22 @@ class EtcdStore:
         if self._endpoints[self._current] == endpoint:
             self._current = (self._current + 1) % len(self._endpoints)
         return StoreUnavailable(f"etcd {endpoint}: {err.code().name}: {text}")
+
+    async def _oldest_revision(self) -> int:
+        """The revision of the last compaction, when there was one: etcd tells it only to watches that come too late."""
+        first = rpc.WatchCreateRequest(key=EVERYTHING, start_revision=1)
+        _, connection = self._connection()
+        stream = connection.watch.Watch(timeout=self._timeout_s)
+        try:
+            await stream.write(rpc.WatchRequest(create_request=first))
+            while (response := await stream.read()) is not EOF:
+                if response.compact_revision:
+                    return int(response.compact_revision)
+        except grpc.aio.AioRpcError as err:
+            log.debug("store: the compacted revision is not to be had: %s", err.details())
+        finally:
+            stream.cancel()
+        return 0
 
     async def _transaction(self, key: str, expected: int, operation: Any) -> Any:
         """One operation, if the key's mod_revision is `expected` (0: it does not exist); else what is there."""

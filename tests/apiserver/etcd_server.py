@@ -38,19 +38,19 @@ class EtcdServer:
     async def start(self) -> None:
         """Returns when it answers."""
         client, peer = f"http://{self.endpoint}", f"http://127.0.0.1:{self._peer_port}"
-        self._process = await asyncio.create_subprocess_exec(
-            *("etcd", "--data-dir", str(self._folder / "data"), "--log-outputs", str(self._folder / "etcd.log")),
-            *("--logger", "zap", "--heartbeat-interval", "10", "--election-timeout", "100"),
-            *("--listen-client-urls", client, "--advertise-client-urls", client),
-            *(
-                "--listen-peer-urls",
-                peer,
-                "--initial-advertise-peer-urls",
-                peer,
-                "--initial-cluster",
-                f"default={peer}",
-            ),
-        )
+        flags = {
+            "data-dir": self._folder / "data",
+            "log-outputs": self._folder / "etcd.log",
+            "logger": "zap",
+            "heartbeat-interval": 10,  # ms; a single member then elects itself at once
+            "election-timeout": 100,
+            "listen-client-urls": client,
+            "advertise-client-urls": client,
+            "listen-peer-urls": peer,
+            "initial-advertise-peer-urls": peer,
+            "initial-cluster": f"default={peer}",
+        }
+        self._process = await asyncio.create_subprocess_exec("etcd", *(f"--{k}={v}" for k, v in flags.items()))
         store = EtcdStore([self.endpoint], timeout_s=1.0)
         try:
             await answers(store)

@@ -278,7 +278,7 @@ class StoreConformance:
 
         async with asyncio.TaskGroup() as tasks:
             writers = [tasks.create_task(write(100)) for _ in range(6)]
-            watches = []
+            watches: list[asyncio.Task[list[int]]] = []
             while not all(writer.done() for writer in writers):
                 if len(watches) < 12:
                     watches.append(tasks.create_task(follow()))
@@ -310,8 +310,9 @@ class StoreConformance:
         assert await store.get(WEB, second) == KeyValue(WEB, b"2", first, second)
         assert await store.get(WEB) == KeyValue(WEB, b"3", first, third)
         for read in (store.get(WEB, first), store.list(PODS, revision=first)):
-            with pytest.raises(Compacted):
+            with pytest.raises(Compacted) as refused:
                 await read
+            assert refused.value.compact_revision == second
 
     async def test_watch_from_before_the_compaction_is_refused(self, store: Store) -> None:
         first = await store.create(WEB, b"1")
@@ -320,8 +321,9 @@ class StoreConformance:
         await store.compact(third)
         for after in (0, first, second):
             async with aclosing(store.watch(PODS, after=after)) as watch:
-                with pytest.raises(Compacted):
+                with pytest.raises(Compacted) as refused:
                     await take(watch, 1)
+                assert refused.value.compact_revision == third
 
     async def test_watch_from_the_compaction_on_gets_everything(self, store: Store) -> None:
         first = await store.create(WEB, b"1")

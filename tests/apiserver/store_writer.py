@@ -1,7 +1,7 @@
 """A process that writes to a store as fast as it can and says what was acknowledged, until it is killed.
 
-`python -m tests.apiserver.store_writer URL SEED AFTER` prints a line an acknowledgement (`ack REVISION KEY VALUE`, VALUE
-`-` for a deletion) and a line an event of its watch from AFTER on (`event REVISION`), each in one write to the pipe.
+`python -m tests.apiserver.store_writer URL SEED AFTER` prints a line an acknowledgement (`ack REVISION KEY VALUE`,
+VALUE `-` for a deletion) and a line an event of its watch from AFTER on (`event REVISION`), each in one write.
 """
 
 from __future__ import annotations

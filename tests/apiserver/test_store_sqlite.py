@@ -1,4 +1,4 @@
-"""The SQLite store: the shared promises, and what is its own (one process, restarts, crashes are in test_store_crash)."""
+"""The SQLite store: the shared promises, and what is its own: one process, restarts, its file."""
 
 from __future__ import annotations
 
