@@ -27,13 +27,17 @@ _GO_LAYOUT = "2006-01-02T15:04:05Z07:00"
 
 
 class Report:
-    """What a walk found: unknown fields in the order of the document, and the first value that cannot be decoded."""
+    """What a walk found: unknown fields in the order of the document, and the first value that cannot be decoded.
 
-    __slots__ = ("error", "unknown")
+    `mismatch` is that value and the type it should have had, where that is what is wrong with it.
+    """
+
+    __slots__ = ("error", "mismatch", "unknown")
 
     def __init__(self) -> None:
         self.unknown: list[str] = []
         self.error = ""
+        self.mismatch: tuple[Any, list[Any]] | None = None
 
     def fail(self, text: str) -> None:
         if not self.error:
@@ -149,9 +153,14 @@ def json_kind(value: Any) -> str:
     return "array" if isinstance(value, list) else "object"
 
 
-def _mismatch(value: Any, path: str, owner: str, type_text: str, report: Report, shown: str = "") -> None:
+def _mismatch(value: Any, path: str, owner: str, type_: list[Any], report: Report, named: str = "") -> None:
+    """`named` is the Go name of a scalar type."""
+    number = type_[0] in _INT_RANGE and isinstance(value, int | float) and not isinstance(value, bool)
+    shown, type_text = f"number {value}" if number else json_kind(value), go_type(type_, named)
+    if not report.error:
+        report.mismatch = (value, type_)
     field = f"Go struct field {owner}.{_INDEX.sub('', path)}" if owner else "Go value"
-    report.fail(f"json: cannot unmarshal {shown or json_kind(value)} into {field} of type {type_text}")
+    report.fail(f"json: cannot unmarshal {shown} into {field} of type {type_text}")
 
 
 def converter(type_: list[Any], owner: str, named: str = "") -> Convert:
@@ -172,12 +181,12 @@ def converter(type_: list[Any], owner: str, named: str = "") -> Convert:
 
 
 def _struct_converter(type_: list[Any], owner: str) -> Convert:
-    name, text = type_[1], go_type(type_)
+    name = type_[1]
     made: list[Struct] = []
 
     def convert(value: Any, path: str, report: Report) -> Any:
         if not isinstance(value, dict):
-            _mismatch(value, path, owner, text, report)
+            _mismatch(value, path, owner, type_, report)
             return {}
         if not made:
             made.append(struct(name))  # not before: types refer to themselves
@@ -187,11 +196,11 @@ def _struct_converter(type_: list[Any], owner: str) -> Convert:
 
 
 def _list_converter(type_: list[Any], owner: str) -> Convert:
-    item, zero, text = converter(type_[1], owner), zero_of(type_[1]), go_type(type_)
+    item, zero = converter(type_[1], owner), zero_of(type_[1])
 
     def convert(value: Any, path: str, report: Report) -> Any:
         if not isinstance(value, list):
-            _mismatch(value, path, owner, text, report)
+            _mismatch(value, path, owner, type_, report)
             return None
         if not value:
             return None
@@ -201,12 +210,12 @@ def _list_converter(type_: list[Any], owner: str) -> Convert:
 
 
 def _map_converter(type_: list[Any], owner: str) -> Convert:
-    item, zero, text = converter(type_[1], owner), zero_of(type_[1]), go_type(type_)
+    item, zero = converter(type_[1], owner), zero_of(type_[1])
     plain = type_[1] == ["string"]
 
     def convert(value: Any, path: str, report: Report) -> Any:
         if not isinstance(value, dict):
-            _mismatch(value, path, owner, text, report)
+            _mismatch(value, path, owner, type_, report)
             return None
         if plain and all(type(v) is str for v in value.values()):
             return value or None
@@ -217,13 +226,12 @@ def _map_converter(type_: list[Any], owner: str) -> Convert:
 
 def _scalar_converter(type_: list[Any], owner: str, named: str) -> Convert:
     expected: Any = {"string": str, "bool": bool, "float": (int, float)}[type_[0]]
-    text = go_type(type_, named)
     numeric = type_[0] == "float"
 
     def convert(value: Any, path: str, report: Report) -> Any:
         if isinstance(value, expected) and not (numeric and isinstance(value, bool)):
             return value
-        _mismatch(value, path, owner, text, report)
+        _mismatch(value, path, owner, type_, report, named)
         return None
 
     return convert
@@ -231,13 +239,11 @@ def _scalar_converter(type_: list[Any], owner: str, named: str) -> Convert:
 
 def _int_converter(kind: str, owner: str, named: str) -> Convert:
     low, high = _INT_RANGE[kind]
-    text = named or kind
 
     def convert(value: Any, path: str, report: Report) -> Any:
         if type(value) is int and low <= value <= high:
             return value
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        _mismatch(value, path, owner, text, report, f"number {value}" if number else "")
+        _mismatch(value, path, owner, [kind], report, named)
         return None
 
     return convert
@@ -260,8 +266,7 @@ def _int_or_string(value: Any, _path: str, report: Report) -> Any:
     low, high = _INT_RANGE["int32"]
     if isinstance(value, str) or (type(value) is int and low <= value <= high):
         return value
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    _mismatch(value, "", "", "int32", report, f"number {value}" if number else "")
+    _mismatch(value, "", "", ["int32"], report)
     return None
 
 

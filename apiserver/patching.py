@@ -1,0 +1,162 @@
+"""PATCH: the four media types, from the stored object and the body to the new object.
+
+Source: k8s.io/apiserver/pkg/endpoints/handlers/patch.go (texts).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from apiserver import decode, jsonpatch, schemas, strategic
+from apiserver.registry.base import Object, ResourceDef
+from apiserver.schemas import shape
+from kubarium.machinery.errors import BadRequest, Invalid, RequestEntityTooLarge, StatusCause, UnsupportedMediaType
+
+JSON, MERGE = "application/json-patch+json", "application/merge-patch+json"
+STRATEGIC = "application/strategic-merge-patch+json"
+_ACCEPTED = (JSON, MERGE, STRATEGIC)
+
+
+class RejectedPatch(Invalid):
+    """422 of a patch that does not fit the object: upstream says no more than this."""
+
+    def __init__(self) -> None:
+        super().__init__("the server rejected our request due to an error in our request")
+
+    def to_status(self) -> dict[str, Any]:
+        status = super().to_status()
+        code = status.pop("code")
+        return status | {"details": {}, "code": code}
+
+
+def apply_patch(
+    content_type: str, original: Object, patch: bytes, resource: ResourceDef, *, field_validation: str = ""
+) -> tuple[Object, list[str]]:
+    """The patched object in written form (the original stays as it is), and warnings for the client.
+
+    Raises UnsupportedMediaType, BadRequest (no such patch), Invalid (it does not fit), RequestEntityTooLarge.
+    """
+    if len(patch) > decode.MAX_BODY_B:
+        raise RequestEntityTooLarge(f"Request entity too large: limit is {decode.MAX_BODY_B}")
+    media = content_type.partition(";")[0].strip().lower()
+    if media == JSON:
+        return _checked(_apply_json(original, patch), patch, resource, field_validation, [])
+    if media == MERGE:
+        value, duplicates = _read(patch, "error decoding patch: ")
+        if not isinstance(value, dict):
+            raise BadRequest("error decoding patch: " + _not_a_map(value))
+        return _checked(jsonpatch.merge(original, value), patch, resource, field_validation, duplicates)
+    if media == STRATEGIC:
+        return _apply_strategic(original, patch, resource, field_validation)
+    text = "the body of the request was in an unknown format - accepted media types include: "
+    raise UnsupportedMediaType(text + ", ".join(_ACCEPTED))
+
+
+def _read(patch: bytes, about: str) -> tuple[Any, list[str]]:
+    try:
+        return decode.read_json(patch)
+    except ValueError as err:
+        raise BadRequest(f"{about}{err}") from err
+
+
+def _not_a_map(value: Any) -> str:
+    kind = "null" if value is None else shape.json_kind(value)
+    return f"json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}"
+
+
+def _apply_json(original: Object, patch: bytes) -> Any:
+    operations, _ = _read(patch, "error decoding patch: ")
+    if not isinstance(operations, list):
+        kind = "null" if operations is None else shape.json_kind(operations)
+        text = f"json: cannot unmarshal {kind} into Go value of type []handlers.jsonPatchOp"
+        raise BadRequest(f"error decoding patch: {text}")
+    if len(operations) > jsonpatch.MAX_OPERATIONS:
+        limit = jsonpatch.MAX_OPERATIONS
+        text = f"The allowed maximum operations in a JSON patch is {limit}, got {len(operations)}"
+        raise RequestEntityTooLarge(text)
+    if not all(isinstance(operation, dict) for operation in operations):
+        raise RejectedPatch
+    try:
+        return jsonpatch.apply(original, operations)
+    except jsonpatch.JsonPatchError as err:
+        raise RejectedPatch from err
+
+
+def _refused(shown: str, fault: str) -> Invalid:
+    cause = StatusCause("FieldValueInvalid", f"Invalid value: {_quoted(shown)}: {fault}", "patch")
+    return Invalid(f' "" is invalid: patch: {cause.message}', details={"causes": [cause.to_dict()]})
+
+
+def _quoted(text: str) -> str:
+    """A string as Go's %q prints it."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t") + '"'
+
+
+def _checked(
+    value: Any, patch: bytes, resource: ResourceDef, field_validation: str, duplicates: list[str]
+) -> tuple[Object, list[str]]:
+    """The patched value as an object of its type. A type error is laid to the patch."""
+    return _as_object(value, patch.decode("utf-8", "replace"), resource, field_validation, duplicates)
+
+
+def _as_object(
+    value: Any, shown: str, resource: ResourceDef, field_validation: str, duplicates: list[str], *, maps: bool = False
+) -> tuple[Object, list[str]]:
+    if not isinstance(value, dict):
+        raise RejectedPatch
+    _keep_type(value, resource)
+    report = shape.Report()
+    name = schemas.type_name(resource.group, resource.version, resource.kind)
+    assert name is not None  # the registry has only kinds that the definitions have
+    obj = shape.struct(name).convert(value, "", report)
+    if report.error:
+        raise _refused(shown, restore_error(report) if maps else report.error)
+    obj["apiVersion"], obj["kind"] = resource.api_version, resource.kind
+    found = [f'unknown field "{path}"' for path in report.unknown]
+    found += [f'duplicate field "{path}"' for path in duplicates]
+    if not found or field_validation == "Ignore":
+        return obj, []
+    if field_validation == "Strict":
+        raise _refused(shown, f"strict decoding error: {', '.join(found)}")
+    return obj, found
+
+
+def _keep_type(value: Object, resource: ResourceDef) -> None:
+    """A patch cannot make another kind of the object."""
+    kind, api_version = value.get("kind"), value.get("apiVersion")
+    if (kind or resource.kind, api_version or resource.api_version) != (resource.kind, resource.api_version):
+        version = str(api_version or "").rpartition("/")[2]
+        text = f'{kind} in version "{version}" cannot be handled as a {resource.kind}: '
+        raise BadRequest(f'{text}no kind "{kind}" is registered for version "{api_version}"')
+
+
+def restore_error(report: shape.Report) -> str:
+    """A type error in the words of the converter that strategic merge patches go through."""
+    if report.mismatch is None:
+        return report.error
+    value, type_ = report.mismatch
+    names = {"list": "slice", "map": "map", "struct": "struct"}
+    found = {"object": "map", "array": "slice", "number": "int64" if isinstance(value, int) else "float64"}
+    kind = found.get(shape.json_kind(value), shape.json_kind(value))
+    if type_[0] == "struct":
+        return f"cannot restore struct from: {kind}"
+    if type_[0] in names:
+        return f"cannot restore {names[type_[0]]} from {kind}"
+    return f"cannot convert {kind} to {shape.go_type(type_)}"
+
+
+def _apply_strategic(
+    original: Object, patch: bytes, resource: ResourceDef, field_validation: str
+) -> tuple[Object, list[str]]:
+    value, duplicates = _read(patch, "")
+    if not isinstance(value, dict):
+        raise BadRequest(_not_a_map(value))
+    name = schemas.type_name(resource.group, resource.version, resource.kind)
+    assert name is not None
+    try:
+        merged = strategic.merge(original, value, name)
+    except strategic.PatchError as err:
+        if err.bad_format:
+            raise BadRequest(str(err)) from err
+        raise RejectedPatch from err
+    return _as_object(merged, strategic.go_text(value), resource, field_validation, duplicates, maps=True)

@@ -1,0 +1,103 @@
+"""Objects as Tables (what kubectl get prints) and as bare metadata.
+
+Source: API concepts, "Receiving resources as Tables"; k8s.io/apiserver/pkg/endpoints/handlers/response.go.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+import orjson
+
+from apiserver import schemas
+from apiserver.registry.base import Column, Object, ResourceDef
+
+INCLUDES = ("", "None", "Metadata", "Object")
+
+
+def render_table(
+    resource: ResourceDef,
+    items: Iterable[Object],
+    meta: Object,
+    *,
+    version: str = "v1",
+    include: str = "Metadata",
+    now: float | None = None,
+) -> bytes:
+    """A Table of meta.k8s.io, one row an object. `include` tells what of the object stands in its row: None, Metadata
+    or Object; `meta` is the list's metadata; `now` is the time that ages are counted to, in seconds since the epoch.
+    """
+    api_version, moment = f"meta.k8s.io/{version}", time.time() if now is None else now
+    table = {
+        "kind": "Table",
+        "apiVersion": api_version,
+        "metadata": meta,
+        "columnDefinitions": _definitions(resource),
+        "rows": [_row(resource, obj, api_version, include or "Metadata", moment) for obj in items],
+    }
+    return orjson.dumps(table)
+
+
+@lru_cache(maxsize=256)
+def _definitions_of(columns: tuple[Column, ...]) -> orjson.Fragment:
+    return orjson.Fragment(
+        orjson.dumps(
+            [
+                {
+                    "name": c.name,
+                    "type": c.type,
+                    "format": c.format,
+                    "description": _description(c),
+                    "priority": c.priority,
+                }
+                for c in columns
+            ]
+        )
+    )
+
+
+def _definitions(resource: ResourceDef) -> orjson.Fragment:
+    return _definitions_of(resource.columns)
+
+
+def _description(column: Column) -> str:
+    """The column's text; `@Type.field` stands for the text of that field in the API's documents."""
+    if not column.description.startswith("@"):
+        return column.description
+    kind, _, field = column.description[1:].partition(".")
+    documents = schemas.documents()
+    names = (name for name in documents if name.endswith(f".v1.{kind}"))
+    for name in sorted(names, key=lambda n: (".core." not in n, n)):
+        if found := documents[name].get("properties", {}).get(field):
+            return str(found.get("description", ""))
+    return ""
+
+
+def _row(resource: ResourceDef, obj: Object, api_version: str, include: str, now: float) -> Object:
+    row: Object = {"cells": [column.cell(obj, now) for column in resource.columns]}
+    if conditions := resource.row_conditions(obj):
+        row["conditions"] = conditions
+    if include == "Metadata":
+        row["object"] = _partial(obj, api_version)
+    elif include == "Object":
+        row["object"] = obj
+    return row
+
+
+def _partial(obj: Object, api_version: str) -> Object:
+    return {"kind": "PartialObjectMetadata", "apiVersion": api_version, "metadata": obj.get("metadata") or {}}
+
+
+def render_metadata(obj: Object, *, version: str = "v1") -> bytes:
+    """A PartialObjectMetadata."""
+    return orjson.dumps(_partial(obj, f"meta.k8s.io/{version}"))
+
+
+def render_metadata_list(items: Iterable[Object], meta: Object, *, version: str = "v1") -> bytes:
+    """A PartialObjectMetadataList. Its items say their kind, other than those of ordinary lists."""
+    api_version = f"meta.k8s.io/{version}"
+    found: dict[str, Any] = {"kind": "PartialObjectMetadataList", "apiVersion": api_version, "metadata": meta}
+    return orjson.dumps(found | {"items": [_partial(obj, api_version) for obj in items]})
