@@ -45,9 +45,10 @@ def is_public(path: str) -> bool:
 def refusal(request: Request, reason: str = "") -> tuple[str, dict[str, str]]:
     """Message and details of the 403, as upstream words them. Source: apiserver, endpoints/handlers/responsewriters."""
     resource = request.resource.plural + (f"/{request.subresource}" if request.subresource else "")
-    qualified = f"{resource}.{request.resource.group}" if request.resource.group else resource
+    plural = request.resource.plural
+    qualified = f"{plural}.{request.resource.group}" if request.resource.group else plural
     name = f' "{request.name}"' if request.name else ""
-    if request.resource.plural == "namespaces" or not request.namespace:
+    if plural == "namespaces" or not request.namespace:
         scope = "at the cluster scope"
     else:
         scope = f'in the namespace "{request.namespace}"'
@@ -55,7 +56,7 @@ def refusal(request: Request, reason: str = "") -> tuple[str, dict[str, str]]:
         f'User "{request.user.name}" cannot {request.verb} resource "{resource}" in API group '
         f'"{request.resource.group}" {scope}'
     )
-    details = {"kind": resource}
+    details = {"kind": plural}
     if request.name:
         details["name"] = request.name
     if request.resource.group:

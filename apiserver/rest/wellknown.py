@@ -15,6 +15,7 @@ from apiserver.registry.base import Registry
 from apiserver.rest.exchange import NO_CACHE, Exchange, json_answer, page_not_found, text_answer
 from apiserver.rest.metrics import CONTENT_TYPE, Metrics
 from apiserver.rest.negotiation import JSON, Shape, accepted
+from apiserver.rest.query import first
 
 KUBERNETES_MAJOR, KUBERNETES_MINOR = 1, 36
 DISCOVERY_SHAPES = frozenset({Shape.DISCOVERY})
@@ -56,7 +57,7 @@ class WellKnown:
         if path == "/metrics":
             text = self._served.metrics.render(self._served.gauges())
             return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE})
-        if path == "/" and self._served:
+        if path == "/":
             return json_answer(orjson.dumps({"paths": self._paths()}))
         return self._keys(path)
 
@@ -97,10 +98,10 @@ class WellKnown:
                     exchange, self._once(f"{path} aggregated", lambda: make(registry)), shape.content_type
                 )
             if path == "/api":
-                document = self._once(path, lambda: discovery.api_versions(self._served.address))
+                encoded = self._once(path, lambda: discovery.api_versions(self._served.address))
             else:
-                document = self._once(path, lambda: discovery.api_group_list(registry))
-            return json_answer(document, media_type=accepted(exchange.accept).content_type)
+                encoded = self._once(path, lambda: discovery.api_group_list(registry))
+            return json_answer(encoded, media_type=accepted(exchange.accept).content_type)
         document = discovery.legacy(registry, path)
         if document is None:
             return page_not_found()
@@ -109,7 +110,31 @@ class WellKnown:
     # -- OpenAPI -------------------------------------------------------------------------------------------------------
 
     def _openapi(self, exchange: Exchange) -> web.Response:
-        return page_not_found()
+        """Version 2 in one document, version 3 in one per group and version, immutable under the hash in its URL."""
+        registry, path = self._served.registry, exchange.path.rstrip("/")
+        media_type = accepted(exchange.accept).media_type
+        if path == "/openapi/v2":
+            return self._tagged(exchange, self._once(path, lambda: openapi.document_v2(registry)), media_type)
+        if path == "/openapi/v3":
+            return self._tagged(exchange, self._once(path, self._openapi_index), media_type)
+        name = path.removeprefix("/openapi/v3/")
+        if name not in openapi.paths_v3(registry):
+            return page_not_found()
+        data = self._openapi_document(name)
+        wanted = first(exchange.query, "hash")
+        if not wanted:
+            return self._tagged(exchange, data, media_type)
+        if wanted != (found := openapi.etag(data)):
+            return web.Response(status=301, headers={"Location": f"{path}?hash={found}"})
+        return web.Response(body=data, headers={"Content-Type": media_type, "Cache-Control": IMMUTABLE})
+
+    def _openapi_document(self, name: str) -> bytes:
+        return self._once(f"openapi {name}", lambda: openapi.document_v3(self._served.registry, name))
+
+    def _openapi_index(self) -> object:
+        registry = self._served.registry
+        hashes = {name: openapi.etag(self._openapi_document(name)) for name in openapi.paths_v3(registry)}
+        return openapi.index_v3(registry, hashes)
 
     def _tagged(self, exchange: Exchange, data: bytes, media_type: str) -> web.Response:
         """With an ETag, so that a client that has the document already need not read it again."""
