@@ -127,14 +127,15 @@ class DockerApi:
             removed.append(f"volume {volume['Name']}")
         return removed
 
-    def has_image(self, image: str) -> bool:
+    def image_labels(self, image: str) -> dict[str, str] | None:
+        """The labels of an image; None when the engine does not hold it."""
         try:
-            self.call("GET", f"/images/{quote(image)}/json")
+            found = self.call("GET", f"/images/{quote(image)}/json")
         except ContainerError as err:
             if "No such image" in str(err):
-                return False
+                return None
             raise
-        return True
+        return dict(found["Config"].get("Labels") or {})
 
     def import_image(self, repository: str, tag: str, tar: BinaryIO, changes: Iterable[str]) -> None:
         """Make an image of one layer from a root file system; `changes` are Dockerfile lines."""

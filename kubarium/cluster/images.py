@@ -24,6 +24,8 @@ PAUSE = "kubarium/pause"
 BUSYBOX = "kubarium/busybox"
 NGINX = "kubarium/nginx"
 TAG = "latest"
+RECIPE_LABEL = "io.kubarium.recipe"
+RECIPES = "2"  # of all stand-ins together; raised when one changes, so that older ones are made anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +59,9 @@ def alias_table(images: Mapping[str, StandIn], made: set[str]) -> dict[str, str]
 
 
 def missing(docker: DockerApi, images: Mapping[str, StandIn] | None = None) -> list[str]:
-    """Keys of the images that the engine does not hold."""
-    return [key for key, image in (images or IMAGES).items() if not docker.has_image(image.image)]
+    """Keys of the images that the engine does not hold, or holds as an older recipe made them."""
+    found = {key: docker.image_labels(image.image) for key, image in (images or IMAGES).items()}
+    return [key for key, labels in found.items() if labels is None or labels.get(RECIPE_LABEL, RECIPES) != RECIPES]
 
 
 def provide(docker: DockerApi, key: str) -> str:
@@ -89,7 +92,7 @@ def make(docker: DockerApi, image: StandIn) -> None:
         image.layout(files, root)
         with tempfile.TemporaryFile() as archive:
             pack(root, archive)
-            docker.import_image(image.repository, TAG, archive, image.changes)
+            docker.import_image(image.repository, TAG, archive, (*image.changes, f"LABEL {RECIPE_LABEL}={RECIPES}"))
 
 
 def pack(root: Path, archive: io.IOBase | tempfile._TemporaryFileWrapper[bytes]) -> None:
@@ -154,7 +157,7 @@ def parse_image(name: str) -> tuple[str, str]:
 
 def write_aliases(path: Path, docker: DockerApi) -> None:
     """Write the alias file for the stand-ins that the engine holds."""
-    made = {key for key in IMAGES if docker.has_image(IMAGES[key].image)}
+    made = {key for key in IMAGES if docker.image_labels(IMAGES[key].image) is not None}
     text = json.dumps(alias_table(IMAGES, made), indent=2, sort_keys=True) + "\n"
     if path.exists() and path.read_text() == text:
         return
@@ -313,7 +316,7 @@ IMAGES: dict[str, StandIn] = {
         "registry.k8s.io/pause:3.10",
         ("catatonit",),
         _lay_pause,
-        ('ENTRYPOINT ["/pause", "-P"]', "LABEL io.kubarium.image=pause"),
+        ('ENTRYPOINT ["/pause", "-P"]',),
         ("registry.k8s.io/pause", "k8s.gcr.io/pause"),
     ),
     "busybox": StandIn(
@@ -321,7 +324,7 @@ IMAGES: dict[str, StandIn] = {
         "docker.io/library/busybox:latest",
         ("busybox-static",),
         _lay_busybox,
-        ('CMD ["sh"]', _PATH, "LABEL io.kubarium.image=busybox"),
+        ('CMD ["sh"]', _PATH),
         ("busybox", "registry.k8s.io/e2e-test-images/busybox"),
     ),
     "nginx": StandIn(
@@ -333,7 +336,6 @@ IMAGES: dict[str, StandIn] = {
             'CMD ["nginx", "-g", "daemon off;"]',
             _PATH,
             "EXPOSE 80",
-            "LABEL io.kubarium.image=nginx",
         ),
         ("nginx",),
         libraries=True,

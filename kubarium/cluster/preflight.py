@@ -103,7 +103,7 @@ def check_engine(docker: DockerApi) -> None:
         raise ConfigError(
             f"no Docker engine answers at {docker.path}: start it, or let 'kubarium setup' install and start one"
         )
-    if not docker.has_image(f"{PAUSE}:{TAG}"):
+    if docker.image_labels(f"{PAUSE}:{TAG}") is None:
         raise ConfigError(f"the Docker engine at {docker.path} lacks the image {PAUSE}: 'kubarium images' makes it")
 
 

@@ -1,4 +1,4 @@
-"""The supervisor with stand-in components: nodes, restarts, faults, and its own death. Namespaces and Docker are real."""
+"""The supervisor with stand-in components: nodes, restarts, faults, its own death. Namespaces and Docker are real."""
 
 from __future__ import annotations
 
