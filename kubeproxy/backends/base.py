@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import Protocol
 
+from kubeproxy.plan import Rule
 from kubeproxy.ruleset import Changes
 
 
@@ -37,6 +38,9 @@ class Backend(Protocol):
 
     async def intact(self) -> bool:
         """Whether our hooks still stand (somebody may have flushed them); cheap enough to ask every few seconds."""
+
+    def verdict(self, rule: Rule) -> str:
+        """What a packet meets under this rule, in the backend's words: "pick-2", "reject", "drop"."""
 
     async def remove(self) -> None:
         """Take away everything of ours; nothing there is no error."""

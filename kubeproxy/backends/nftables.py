@@ -286,6 +286,9 @@ class NftablesBackend:
     async def intact(self) -> bool:
         return set(BASE_CHAINS) <= set(await self._nft.list_chains("ip", TABLE))
 
+    def verdict(self, rule: Rule) -> str:
+        return chain_name(rule) if rule.action is Action.PICK else rule.action.value
+
     async def remove(self) -> None:
         await self._nft.commit(f"add table {T}\ndelete table {T}\n")
         self._chains = set()

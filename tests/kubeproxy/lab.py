@@ -8,10 +8,12 @@ from __future__ import annotations
 import contextlib
 import secrets
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from kubarium.machinery import netns
 from kubarium.machinery.netlink import Netlink
@@ -106,6 +108,23 @@ class Lab:
             thread.start()
             self._stack.callback(_stop, sock, thread)
 
+    def forward(self, place: Place, port: int) -> None:
+        """127.0.0.1:PORT of a namespace leads to 127.0.0.1:PORT of the machine: how a test's node reaches its API server."""
+        listener = netns.socket_in_netns(place.path)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        listener.listen(64)
+        thread = threading.Thread(target=_forward, args=(listener, port), daemon=True)
+        thread.start()
+        self._stack.callback(_stop, listener, thread)
+
+    def start(self, place: Place, command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        """A process in a namespace; killed at the end if it still runs."""
+        process: subprocess.Popen[bytes] = netns.run_in_netns(place.path, subprocess.Popen, command, **options)
+        self._stack.callback(process.wait)
+        self._stack.callback(process.kill)
+        return process
+
     def close(self) -> None:
         self._stack.close()
 
@@ -186,6 +205,23 @@ def _serve_udp(sock: socket.socket, address: str) -> None:
             if peer is None:  # shut down
                 return
             sock.sendto(f"{address} {peer[0]}".encode(), peer)
+
+
+def _forward(listener: socket.socket, port: int) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            client, _ = listener.accept()
+            server = socket.create_connection(("127.0.0.1", port))
+            for pair in ((client, server), (server, client)):
+                threading.Thread(target=_copy, args=pair, daemon=True).start()
+
+
+def _copy(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+    with contextlib.suppress(OSError):
+        sink.shutdown(socket.SHUT_WR)
 
 
 def _stop(sock: socket.socket, thread: threading.Thread) -> None:
