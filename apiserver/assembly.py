@@ -9,10 +9,9 @@ import socket
 import ssl
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from apiserver.admission.chain import Chain, Plugin
 from apiserver.admission.namespaces import NamespaceLifecycle
@@ -42,12 +41,8 @@ from apiserver.watchcache import Batch, WatchCache
 from kubarium.machinery import kubeconfig
 from kubarium.machinery.errors import Compacted, ConfigError
 
-if TYPE_CHECKING:
-    from apiserver.grpcdoor import GrpcDoor
-
 log = logging.getLogger(__name__)
 
-FILL_TIMEOUT_S = 60.0
 DNS_NAMES = (
     "localhost",
     "kubernetes",
@@ -92,7 +87,8 @@ def complete(config: Config, folder: Path, sockets: list[socket.socket]) -> Conf
     private, public = pki.service_account_key(folder)
     if config.write_kubeconfig:
         port = sockets[0].getsockname()[1]
-        client = kubeconfig.ClientConfig(f"https://127.0.0.1:{port}", ca=ca.certificate, token=config.token)
+        grpc = f"127.0.0.1:{config.grpc_port}" if config.grpc_port else ""
+        client = kubeconfig.ClientConfig(f"https://127.0.0.1:{port}", ca.certificate, token=config.token, grpc=grpc)
         kubeconfig.write(config.write_kubeconfig, client, user="admin")
     return replace(
         found,
@@ -167,6 +163,8 @@ class Server:
     authenticator: Authenticator
     tokens: ServiceAccountTokens | None
     services: ServiceAllocator
+    limits: Limits
+    metrics: Metrics
     rest: RestServer
     bootstrap: Bootstrap
 
@@ -179,11 +177,11 @@ async def running(config: Config, store: Store, sockets: list[socket.socket]) ->
     async with asyncio.TaskGroup() as tasks:
         running_tasks = [tasks.create_task(server.cache.run(), name="watchcache")]
         try:
-            await server.rest.start(sockets, tls)
             async with AsyncExitStack() as stack:
                 stack.push_async_callback(server.rest.stop)
+                await server.rest.start(sockets, tls)
                 if config.grpc_port:
-                    await stack.enter_async_context(grpc_door(server))
+                    await stack.enter_async_context(grpc_front(server))
                 await server.cache.synced()
                 running_tasks += [
                     tasks.create_task(follow_services(server), name="allocator"),
@@ -237,7 +235,7 @@ def assemble(config: Config, store: Store, port: int) -> Server:
     doors = Doors(registry, pipeline, authenticator, authorizer, WellKnown(served), KubeletProxy(state, client, core))
     limits = Limits(metrics, read_only=config.max_requests, mutating=config.max_mutating_requests)
     rest = RestServer(doors, limits, metrics, request_timeout_s=config.request_timeout_s)
-    return Server(config, registry, cache, pipeline, authenticator, tokens, services, rest, bootstrap)
+    return Server(config, registry, cache, pipeline, authenticator, tokens, services, limits, metrics, rest, bootstrap)
 
 
 def selectors_of(registry: Registry) -> Callable[[str], FieldSelectors]:
@@ -312,8 +310,17 @@ async def follow_services(server: Server) -> None:
             continue
 
 
-@asynccontextmanager
-async def grpc_door(server: Server) -> AsyncIterator[GrpcDoor]:
-    """The gRPC front end on the same pipeline."""
+def grpc_front(server: Server) -> AbstractAsyncContextManager[int]:
+    """The gRPC front end on the same pipeline; grpc is imported only where it is wanted."""
+    from apiserver.grpcdoor import Behind, grpc_door
 
-    yield None
+    config = server.config
+    behind = Behind(
+        server.registry,
+        server.pipeline,
+        server.authenticator,
+        server.limits,
+        server.metrics,
+        config.request_timeout_s,
+    )
+    return grpc_door(behind, config.bind_address, config.grpc_port, tls_context(config))

@@ -94,6 +94,8 @@ def kept_objects(identity: Identity) -> Iterator[tuple[str, str, Object]]:
             },
         },
     )
+    if ip_address(identity.address).is_loopback:
+        return
     yield (
         "",
         "endpoints",

@@ -155,6 +155,7 @@ class Reader:
         try:
             watcher = await self._watcher(prefix_of(request, selection), revision, wanted, selection)
         except Compacted as err:
+            yield Batch()
             yield Batch([expired(err)])
             return
         yield Batch()  # the watch stands: the front end may say so

@@ -12,6 +12,7 @@ from multidict import CIMultiDict
 
 from apiserver.request import User
 from apiserver.rest.negotiation import JSON, YAML
+from apiserver.rest.paths import Target
 from apiserver.rest.query import Query
 from kubarium.machinery.errors import ApiError, BadRequest, RequestEntityTooLarge, Timeout
 
@@ -22,13 +23,18 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 
 @dataclass(slots=True)
 class Exchange:
-    """`path` is decoded no further than the HTTP parser did; `verb` is filled in once it is known, for the figures."""
+    """`path` is decoded no further than the HTTP parser did.
+
+    Filled in once they are known: `verb` and `target`, for the figures, and `warnings` that go with every answer.
+    """
 
     http: web.BaseRequest
     path: str
     query: Query
     user: User
     verb: str = ""
+    target: Target | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def method(self) -> str:
@@ -78,12 +84,16 @@ def json_answer(
     data: bytes, *, status: int = 200, warnings: Sequence[str] = (), media_type: str = JSON
 ) -> web.Response:
     """JSON bytes as they are, or as YAML where that was asked for."""
+    if media_type == YAML:
+        data = to_yaml(data)
+    return web.Response(body=data, status=status, headers=headers_of(warnings, media_type))
+
+
+def headers_of(warnings: Sequence[str], media_type: str) -> CIMultiDict[str]:
     headers: CIMultiDict[str] = CIMultiDict({"Content-Type": media_type, "Cache-Control": NO_CACHE})
     for text in warnings:
         headers.add("Warning", warning_header(text))
-    if media_type == YAML:
-        data = to_yaml(data)
-    return web.Response(body=data, status=status, headers=headers)
+    return headers
 
 
 def warning_header(text: str) -> str:
@@ -111,10 +121,10 @@ def page_not_found() -> web.Response:
     return text_answer("404 page not found\n", status=404)
 
 
-def error_answer(err: ApiError) -> web.Response:
+def error_answer(err: ApiError, warnings: Sequence[str] = ()) -> web.Response:
     """The Status of an error; Retry-After where it says when to come again."""
     status = err.to_status()
-    headers = {"Content-Type": JSON, "Cache-Control": NO_CACHE}
+    answer = json_answer(orjson.dumps(status), status=err.status_code, warnings=warnings)
     if after := (status.get("details") or {}).get("retryAfterSeconds"):
-        headers["Retry-After"] = str(after)
-    return web.Response(body=orjson.dumps(status), status=err.status_code, headers=headers)
+        answer.headers["Retry-After"] = str(after)
+    return answer

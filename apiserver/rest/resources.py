@@ -15,7 +15,7 @@ from apiserver.registry.base import ResourceDef
 from apiserver.replies import NotAllowed
 from apiserver.request import DeleteOptions, Listed, Request, WriteOptions, Written
 from apiserver.rest import query as queries
-from apiserver.rest.exchange import NO_CACHE, Exchange, json_answer
+from apiserver.rest.exchange import Exchange, headers_of, json_answer
 from apiserver.rest.negotiation import JSON, Accepted, Shape, accepted
 from apiserver.rest.paths import Target
 from apiserver.subresources import delete_options
@@ -110,7 +110,7 @@ class Resources:
         else:
             items = [codec.decode(entry.data) for entry in listed.entries]
             data = tables.render_metadata_list(items, list_meta(listed), version=shape.version)
-        return json_answer(data, media_type=shape.content_type, warnings=deprecations(request.resource))
+        return json_answer(data, media_type=shape.content_type, warnings=exchange.warnings)
 
     async def _write(self, exchange: Exchange, request: Request) -> web.Response:
         shape = accepted(exchange.accept, SHAPES)
@@ -120,10 +120,8 @@ class Resources:
             raise unsupported_body()
         body = await exchange.body()
         written = await self._written(request, body, media_type, options)
-        warnings = (*deprecations(request.resource), *written.warnings)
-        return self._object(
-            exchange, request, shape, written.body, status=201 if written.created else 200, warnings=warnings
-        )
+        status = 201 if written.created else 200
+        return self._object(exchange, request, shape, written.body, status=status, warnings=written.warnings)
 
     async def _written(self, request: Request, body: bytes, media_type: str, options: WriteOptions) -> Written:
         if request.verb == "create":
@@ -165,6 +163,7 @@ class Resources:
     ) -> web.Response:
         if shape.shape is not Shape.WHOLE:
             data = self._shaped(exchange, request.resource, shape, data)
+        warnings = (*exchange.warnings, *warnings)
         return json_answer(data, status=status, warnings=warnings, media_type=shape.content_type)
 
     def _shaped(self, exchange: Exchange, resource: ResourceDef, shape: Accepted, data: bytes) -> bytes:
@@ -186,7 +185,7 @@ class Resources:
         encode = self._encoder(exchange, request.resource, shape)
         async with aclosing(batches):
             first = await anext(batches)  # errors come before the header of the answer
-            response = web.StreamResponse(headers={"Content-Type": shape.content_type, "Cache-Control": NO_CACHE})
+            response = web.StreamResponse(headers=headers_of(exchange.warnings, shape.content_type))
             response.enable_chunked_encoding()
             await response.prepare(exchange.http)
             with suppress(ConnectionError):

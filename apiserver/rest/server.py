@@ -28,7 +28,7 @@ from apiserver.rest.kubelet import PARTS, STREAMS, KubeletProxy
 from apiserver.rest.limits import MUTATING, READ_ONLY, Limits
 from apiserver.rest.metrics import Call, Metrics
 from apiserver.rest.paths import Target, parse_path
-from apiserver.rest.resources import Resources, in_scope, verb_of
+from apiserver.rest.resources import Resources, deprecations, in_scope, verb_of
 from apiserver.rest.wellknown import WellKnown
 from kubarium.machinery.errors import ApiError, BadRequest, Forbidden, InternalError
 
@@ -87,7 +87,6 @@ class RestServer:
         begun = time.perf_counter()
         path, _, query_text = http.raw_path.partition("?")
         exchange = Exchange(http, path, {}, User(""))
-        call = Call("")
         answer: web.StreamResponse
         try:
             exchange.query = queries.parse_query(query_text)
@@ -96,20 +95,22 @@ class RestServer:
             if target is None:
                 answer = await self._path(exchange)
             else:
-                call = Call("", target.group, target.version, target.plural, target.subresource)
                 answer = await self._resource(exchange, target)
         except ApiError as err:
-            answer = error_answer(err)
+            answer = error_answer(err, exchange.warnings)
         except ConnectionError:
             raise
         except Exception:
             log.exception("%s %s failed", http.method, path)
             answer = error_answer(InternalError("Internal error occurred: see the log of the API server"))
-        self._count(call, exchange.verb, answer.status, begun)
+        self._count(exchange, answer.status, begun)
         return answer
 
-    def _count(self, call: Call, verb: str, status: int, begun: float) -> None:
-        self._metrics.requests[call._replace(verb=verb, code=status)] += 1
+    def _count(self, exchange: Exchange, status: int, begun: float) -> None:
+        """By resource where it is one of ours: what else clients come up with has no figure of its own."""
+        verb, target = exchange.verb, exchange.target
+        call = Call(verb, *target[:3], target.subresource, status) if target else Call(verb, code=status)
+        self._metrics.requests[call] += 1
         if verb != "watch":
             self._metrics.seconds[verb, call.resource] += time.perf_counter() - begun
 
@@ -141,6 +142,8 @@ class RestServer:
         if resource is None or not is_served(target, resource):
             self._refuse_anonymous(exchange, target)
             return page_not_found()
+        exchange.target = target
+        exchange.warnings = deprecations(resource)
         if target.subresource in PARTS:
             return await self._proxied(exchange, target, resource)
         exchange.verb = verb = verb_of(exchange.method, target, resource, exchange.query)
