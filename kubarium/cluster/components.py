@@ -20,8 +20,8 @@ ROLE_LABEL = "node-role.kubernetes.io/control-plane"
 class Component:
     """One process. `module` has `main(argv)` and is forked warm; `program` is executed instead where it is set.
 
-    `after` names what must answer before it starts: "" (nothing), "etcd" or "api". `listens` gets the sockets that the
-    supervisor holds, as `--listen-fd N`.
+    `after` names what must answer before it starts: "" (nothing), "etcd" or "api". One that `listens` gets the sockets
+    that the supervisor holds, and one of its node at API_PORT, as `--listen-fd N`.
     """
 
     node: str

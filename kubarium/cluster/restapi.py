@@ -50,9 +50,10 @@ class RestApi:
             raise ServiceUnavailable(f"{self.server}: {err}") from err
         finally:
             connection.close()
+        value: Any
         try:
             value = json.loads(text)
-        except ValueError:
+        except ValueError:  # /readyz and the like
             value = {"message": text.decode(errors="replace").strip(), "code": answer.status}
         if answer.status >= 400:
             raise ApiError.from_status(value)

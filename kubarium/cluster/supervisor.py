@@ -22,7 +22,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -32,11 +32,14 @@ from kubarium.cluster import cgroups, children, identities, namespaces, network,
 from kubarium.cluster.components import API_PORT, APISERVER, ETCD, Component, plan_components
 from kubarium.cluster.dockerapi import DockerApi
 from kubarium.cluster.paths import ClusterPaths
+from kubarium.cluster.restapi import RestApi
 from kubarium.cluster.spec import CONTROL_PLANE, ClusterSpec
-from kubarium.machinery.errors import ClusterError
+from kubarium.machinery.errors import ApiError, ClusterError
 
 LINE_LIMIT = 64 * 1024
 ETCD_PORT = 2379
+RUNS = {ETCD: "etcd", APISERVER: "api"}  # what others wait for, and the fact that it answers
+PROBE_TIMEOUT_S = 30.0
 TICK_S = 0.01
 FIRST_BACKOFF_S, LAST_BACKOFF_S = 0.5, 10.0
 HEALTHY_S = 30.0
@@ -126,6 +129,7 @@ class Supervisor:
     listeners: tuple[socket.socket, ...] = ()
     begun: float = field(default_factory=time.monotonic)
     bootstrap: Callable[[], Any] | None = None
+    api_probe: Callable[[], Any] | None = None
     warm: Sequence[str] = WARM
 
     def __post_init__(self) -> None:
@@ -160,11 +164,11 @@ class Supervisor:
 
     def _plan_tasks(self) -> dict[str, Task]:
         """Facts that a job brings about, and what each of them needs first."""
-        etcd = self.lan.link(CONTROL_PLANE).node
         tasks = {
             "identities": Task(partial(identities.ensure_identities, self.spec, self.paths, self.lan)),
             "lan": Task(partial(network.ensure_lan, self.paths, self.lan), frozenset({"warm"})),
-            "etcd": Task(partial(_wait_for_port, self.paths.netns(etcd), ETCD_PORT), frozenset({"etcd runs"})),
+            "etcd": Task(partial(wait_for_port, ETCD_PORT, self.paths.netns(CONTROL_PLANE)), frozenset({"etcd runs"})),
+            "api": Task(self.api_probe or partial(_wait_for_api, self.spec, self.paths), frozenset({"apiserver runs"})),
         }
         if self.bootstrap is not None:
             tasks["bootstrapped"] = Task(self.bootstrap, frozenset({"api"}))
@@ -217,7 +221,6 @@ class Supervisor:
             due += self._reconcile_node(node, now)
         for process in self.processes.values():
             due += self._reconcile_process(process, now)
-        due += self._look_for_api()
         return max(min(due), 0.0) if due else None
 
     def _reconcile_task(self, name: str, task: Task, now: float) -> list[float]:
@@ -265,16 +268,6 @@ class Supervisor:
         self._start(process, now)
         return []
 
-    def _look_for_api(self) -> list[float]:
-        """While the API server runs and has yet to answer: look, and look again soon; once it does, go on at once."""
-        process = self.processes.get(f"{CONTROL_PLANE}/{APISERVER}")
-        if process is None or not process.pid or "api" in self.facts:
-            return []
-        if not _accepts(str(self.lan.link(CONTROL_PLANE).address), API_PORT):
-            return [TICK_S]
-        self._fact("api")
-        return [0.0]
-
     # --- processes
 
     def _start(self, process: Process, now: float) -> None:
@@ -293,14 +286,15 @@ class Supervisor:
             keep=keep,
         )
         self._event(f"{component.key} started" + (f" again (pid {process.pid})" if process.restarts else ""))
-        if component.name == ETCD:
-            self.facts.add("etcd runs")
+        if component.name in RUNS:
+            self.facts.add(f"{component.name} runs")
 
     def _ended(self, process: Process, status: int) -> None:
         now, component = time.monotonic(), process.component
         process.failures = 1 if now - process.started_at > HEALTHY_S else process.failures + 1
         process.pid, process.start_at = 0, now + backoff_s(process.failures)
-        self.facts -= {ETCD: {"etcd", "etcd runs"}, APISERVER: {"api"}}.get(component.name, set())
+        if component.name in RUNS:
+            self.facts -= {f"{component.name} runs", RUNS[component.name]}
         if not self.stopping_since and self.nodes[component.node].stage is Stage.UP:
             code = os.waitstatus_to_exitcode(status)
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
@@ -576,12 +570,16 @@ def mark_killed(paths: ClusterPaths, node: str) -> None:
 def _run_component(component: Component, argv: list[str]) -> int:
     if component.program:
         children.execute(component.program, argv)
+    if component.listens:  # sockets that are handed over are the only ones it serves
+        server = socket.create_server(("", API_PORT), backlog=1024)
+        argv = [*argv, f"--listen-fd={server.detach()}"]
     return int(importlib.import_module(component.module).main(argv) or 0)
 
 
-def _wait_for_port(netns: Path, port: int, timeout_s: float = 15.0) -> None:
-    """Return once a port of a node's loopback answers. Raises ClusterError after `timeout_s`."""
-    namespaces.enter_netns(netns)
+def wait_for_port(port: int, netns: Path | None = None, timeout_s: float = PROBE_TIMEOUT_S) -> None:
+    """Return once a port of loopback answers, in a node's namespace or the host's. ClusterError after `timeout_s`."""
+    if netns is not None:
+        namespaces.enter_netns(netns)
     deadline = time.monotonic() + timeout_s
     while not _accepts("127.0.0.1", port):
         if time.monotonic() > deadline:
@@ -589,10 +587,23 @@ def _wait_for_port(netns: Path, port: int, timeout_s: float = 15.0) -> None:
         time.sleep(TICK_S)
 
 
+def _wait_for_api(spec: ClusterSpec, paths: ClusterPaths, timeout_s: float = PROBE_TIMEOUT_S) -> None:
+    """Return once the API server says that it is ready. Raises ApiError after `timeout_s`."""
+    api = replace(RestApi.of(spec, paths), timeout_s=2.0)
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            api.call("GET", "/readyz")
+            return
+        except ApiError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(TICK_S)
+
+
 def _accepts(host: str, port: int) -> bool:
-    """Whether somebody listens; on a LAN of our own the answer is immediate."""
     with socket.socket() as sock:
-        sock.settimeout(0.05)
+        sock.settimeout(0.25)
         return sock.connect_ex((host, port)) == 0
 
 

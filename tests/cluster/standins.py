@@ -11,12 +11,13 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 from kubarium.cluster import cgroups
 from kubarium.cluster.components import Component
 from kubarium.cluster.paths import ClusterPaths
 from kubarium.cluster.spec import CONTROL_PLANE, ClusterSpec
-from kubarium.cluster.supervisor import Supervisor
+from kubarium.cluster.supervisor import Supervisor, wait_for_port
 
 
 def main(argv: Sequence[str]) -> int:
@@ -30,7 +31,8 @@ def main(argv: Sequence[str]) -> int:
         return int(args.code)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     servers = [socket.socket(fileno=fd) for fd in args.listen_fd]
-    servers.append(socket.create_server(("0.0.0.0", args.port)))
+    if args.port:
+        servers.append(socket.create_server(("0.0.0.0", args.port)))
     while True:
         for server in select.select(servers, [], [])[0]:
             server.accept()[0].close()
@@ -39,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
 def components(spec: ClusterSpec) -> tuple[Component, ...]:
     module = "tests.cluster.standins"
     nodes = [Component(node, "kubelet", module, ("--port=10250",)) for node in spec.node_names]
-    api = Component(CONTROL_PLANE, "apiserver", module, ("--port=6443",), after="", listens=True)
+    api = Component(CONTROL_PLANE, "apiserver", module, (), after="", listens=True)
     return (api, *nodes, Component("node-1", "broken", module, ("--code=3",)))
 
 
@@ -53,7 +55,9 @@ def supervise() -> int:
     paths = ClusterPaths.of(args.name)
     spec = ClusterSpec.load(paths.spec)
     listener = socket.socket(fileno=args.listen_fd)
-    return Supervisor(spec, paths, components(spec), (listener,), args.begun, warm=("pyroute2",)).run()
+    probe = partial(wait_for_port, spec.api_port)
+    supervisor = Supervisor(spec, paths, components(spec), (listener,), args.begun, api_probe=probe, warm=("pyroute2",))
+    return supervisor.run()
 
 
 if __name__ == "__main__":
