@@ -109,7 +109,9 @@ class Lab:
             self._stack.callback(_stop, sock, thread)
 
     def forward(self, place: Place, port: int) -> None:
-        """127.0.0.1:PORT of a namespace leads to 127.0.0.1:PORT of the machine: how a test's node reaches its API server."""
+        """127.0.0.1:PORT of a namespace leads to 127.0.0.1:PORT of the machine: how a test's node reaches its API
+        server.
+        """
         listener = netns.socket_in_netns(place.path)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", port))
@@ -120,7 +122,7 @@ class Lab:
 
     def start(self, place: Place, command: list[str], **options: Any) -> subprocess.Popen[bytes]:
         """A process in a namespace; killed at the end if it still runs."""
-        process: subprocess.Popen[bytes] = netns.run_in_netns(place.path, subprocess.Popen, command, **options)
+        process: subprocess.Popen[bytes] = netns.run_in_netns(place.path, lambda: subprocess.Popen(command, **options))
         self._stack.callback(process.wait)
         self._stack.callback(process.kill)
         return process
