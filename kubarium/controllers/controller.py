@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -19,6 +21,9 @@ from kubarium.machinery.workqueue import WorkQueue, run_workers
 
 T = TypeVar("T")
 K = TypeVar("K")
+
+FLUSH_S = 1.0
+"""What is left to tell when a controller stops gets this long."""
 
 Clock = Callable[[], float]
 """Seconds since the epoch."""
@@ -122,4 +127,8 @@ class Controller(ABC, Generic[K]):
 
     async def run(self) -> None:
         """Until cancelled. The caches are filled before this is called."""
-        await run_workers(self.queue, self.sync, count=self.workers, name=self.name)
+        try:
+            await run_workers(self.queue, self.sync, count=self.workers, name=self.name)
+        finally:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.events.flush(), FLUSH_S)

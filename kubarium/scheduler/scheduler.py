@@ -6,6 +6,7 @@ Decisions are made one after another, each seeing what the last assumed; binding
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import Counter
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 NAME = "default-scheduler"
 BINDINGS_AT_ONCE = 16
 FIRST_RETRY_S, MOST_RETRY_S = 0.05, 10.0
+FLUSH_S = 1.0
+"""What is left to tell at the end gets this long."""
 
 
 def is_ours_to_place(pod: Pod) -> bool:
@@ -95,6 +98,13 @@ class Scheduler:
     async def run(self) -> None:
         """Place pods until cancelled."""
         await wait_synced(self.pods, self.nodes, self.namespaces)
+        try:
+            await self._place_all()
+        finally:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._events.flush(), FLUSH_S)
+
+    async def _place_all(self) -> None:
         async with asyncio.TaskGroup() as group:
             while True:
                 pod = await self._queue.pop()
@@ -166,6 +176,8 @@ class Scheduler:
     async def _bind(self, pod: Pod, node: str) -> None:
         meta = pod.metadata
         body = {
+            "apiVersion": "v1",
+            "kind": "Binding",
             "metadata": {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid},
             "target": {"apiVersion": "v1", "kind": "Node", "name": node},
         }
