@@ -57,6 +57,12 @@ class Delete:
         if not doomed and not self.failed:
             print("No resources found", file=sys.stderr)
         gone: list[tuple[Doomed, str]] = []
+        if self.args.force and doomed:
+            print(
+                "Warning: Immediate deletion does not wait for confirmation that the running resource has been "
+                "terminated. The resource may continue to run on the cluster indefinitely.",
+                file=sys.stderr,
+            )
         for victim in doomed:
             try:
                 gone.append((victim, self._delete(victim)))

@@ -9,6 +9,13 @@ from typing import Any, NoReturn
 from kubarium.cli.run import UsageError
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Of fixed width: the parser makes one for every flag, and asking for the terminal's width imports much."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=100)
+
+
 class Parser(argparse.ArgumentParser):
     """Positional arguments and flags in any order; errors are UsageErrors."""
 
@@ -18,7 +25,7 @@ class Parser(argparse.ArgumentParser):
             usage=f"kubarium {command} {usage}",
             description=description,
             allow_abbrev=False,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_Help,
         )
         group = self.add_argument_group("which cluster and namespace")
         group.add_argument("-n", "--namespace", default="", help="namespace of the objects")
@@ -27,6 +34,11 @@ class Parser(argparse.ArgumentParser):
         group.add_argument("--context", default="", help="the kubeconfig's context to use")
 
     def error(self, message: str) -> NoReturn:
+        flag = message.removeprefix("unrecognized arguments: ").split(" ")[0]
+        if flag != message.split(" ")[0]:
+            message = (
+                f"unknown flag: {flag}" if flag.startswith("--") else f"unknown shorthand flag: '{flag[1:2]}' in {flag}"
+            )
         raise UsageError(f"{message}\nSee '{self.prog} --help' for usage.")
 
     def parse(self, argv: list[str]) -> Any:

@@ -182,7 +182,8 @@ class Get:
         for row in rows:
             meta = (row.get("object") or {}).get("metadata") or {}
             line = [cell_text(row["cells"][place]) for place in places]
-            line[0] = prefix + line[0]
+            if line:
+                line[0] = prefix + line[0]
             if spaced:
                 line.insert(0, meta.get("namespace", ""))
             line += [(meta.get("labels") or {}).get(name, "") for name in columns]

@@ -13,6 +13,7 @@ from kubarium.cli.kinds import Kind
 from kubarium.cli.run import UsageError
 from kubarium.machinery.errors import ClusterError
 
+STR = "tag:yaml.org,2002:str"
 Objects = Sequence[tuple[Kind, dict[str, Any]]]
 FORMATS = "json, yaml, name, wide, jsonpath=..., jsonpath-file=..., custom-columns=..."
 
@@ -93,8 +94,13 @@ def to_yaml(document: Any) -> str:
 
     class Dumper(yaml.SafeDumper):
         def represent_str(self, text: str) -> Any:
-            style = "|" if "\n" in text and not re.search(r"[ \t]\n", text) and not text[:1].isspace() else None
-            return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+            return self.represent_scalar(STR, text, style=self._style(text))
+
+        def _style(self, text: str) -> str | None:
+            """Blocks for lines, double quotes for what would be read as something else, as Go's YAML does."""
+            if "\n" in text:
+                return None if re.search(r"[ \t]\n", text) or text[:1].isspace() else "|"
+            return '"' if self.resolve(yaml.ScalarNode, text, (True, False)) != STR else None
 
     Dumper.add_representer(str, Dumper.represent_str)
     return str(yaml.dump(document, Dumper=Dumper, sort_keys=True, width=2**31, allow_unicode=True))

@@ -66,6 +66,7 @@ def _selected(server: Server, args: Any) -> Iterator[tuple[Kind, str, str]]:
 
 def _wait(server: Server, kind: Kind, namespace: str, name: str, check: Check, deadline: float, condition: str) -> bool:
     needs_it = condition.lower() not in ("delete", "create")
+    seen = False
     try:
         for state in observe.states(server, kind, namespace, name, deadline=deadline):
             if state is None and needs_it:
@@ -73,8 +74,10 @@ def _wait(server: Server, kind: Kind, namespace: str, name: str, check: Check, d
                 print(f'Error from server (NotFound): {kind.qualified_plural} "{name}" not found', file=sys.stderr)
                 return False
             if check(state):
-                print(f"{kind.qualified}/{name} condition met", flush=True)
+                if seen or state is not None:  # of what was gone from the start kubectl says nothing
+                    print(f"{kind.qualified}/{name} condition met", flush=True)
                 return True
+            seen = seen or state is not None
     except TimeoutError:
         pass
     sys.stdout.flush()
