@@ -75,14 +75,18 @@ class _Client(_End):
         try:
             loop = asyncio.get_running_loop()
             await loop.sock_connect(sock, str(self._front.backend))
-            _, self.other = await loop.create_connection(_End, sock=sock)
+            _, self.other = await loop.create_connection(self._far_end, sock=sock)
         except OSError as err:
             log.error("grpc: the way from TLS to the server is broken: %s", err)
             sock.close()
             self.transport.abort()
             return
-        self.other.other = self
         self.transport.resume_reading()
+
+    def _far_end(self) -> _End:
+        end = _End()
+        end.other = self  # from the start: the server speaks first, and its SETTINGS must not be lost
+        return end
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
