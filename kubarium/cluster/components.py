@@ -21,7 +21,8 @@ class Component:
     """One process. `module` has `main(argv)` and is forked warm; `program` is executed instead where it is set.
 
     `after` names what must answer before it starts: "" (nothing), "etcd" or "api". One that `listens` gets the sockets
-    that the supervisor holds, and one of its node at API_PORT, as `--listen-fd N`.
+    that the supervisor holds, and one of its node at API_PORT, as `--listen-fd N`. `warm` are modules that it imports
+    late and that the supervisor imports for it, before the fork.
     """
 
     node: str
@@ -31,6 +32,7 @@ class Component:
     after: str = "api"
     program: str = ""
     listens: bool = False
+    warm: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -45,16 +47,41 @@ def plan_components(spec: ClusterSpec, paths: ClusterPaths, lan: LanPlan) -> tup
 def _control_plane(spec: ClusterSpec, paths: ClusterPaths, lan: LanPlan) -> Iterator[Component]:
     if spec.store == "etcd":
         yield Component(CONTROL_PLANE, ETCD, "", _etcd(paths), after="", program="etcd")
-    after = "etcd" if spec.store == "etcd" else ""
-    yield Component(CONTROL_PLANE, APISERVER, "apiserver.__main__", _apiserver(spec, paths, lan), after, listens=True)
-    yield Component(CONTROL_PLANE, "controllers", "kubarium.controllers.__main__", _controllers(spec, paths))
-    yield Component(CONTROL_PLANE, "scheduler", "kubarium.scheduler.__main__", _scheduler(paths))
+    yield Component(
+        CONTROL_PLANE,
+        APISERVER,
+        "apiserver.__main__",
+        _apiserver(spec, paths, lan),
+        after="etcd" if spec.store == "etcd" else "",
+        listens=True,
+        warm=(*_SERVER, f"apiserver.store.{spec.store}", "apiserver.grpcdoor", "apiserver.assembly"),
+    )
+    yield Component(
+        CONTROL_PLANE,
+        "controllers",
+        "kubarium.controllers.__main__",
+        _controllers(spec, paths),
+        warm=(*_CLIENT, "kubarium.controllers.manager"),
+    )
+    yield Component(
+        CONTROL_PLANE,
+        "scheduler",
+        "kubarium.scheduler.__main__",
+        _scheduler(paths),
+        warm=(*_CLIENT, "kubarium.machinery.election", "kubarium.scheduler.scheduler"),
+    )
 
 
 def _node(spec: ClusterSpec, paths: ClusterPaths, lan: LanPlan, node: str) -> Iterator[Component]:
-    yield Component(node, "kubelet", "kubelet.__main__", _kubelet(spec, paths, lan, node))
-    yield Component(node, "cni", "cni.__main__", _cni(spec, paths, node))
-    yield Component(node, "kubeproxy", "kubeproxy.__main__", _kubeproxy(spec, paths, node))
+    network = (*_CLIENT, "pyroute2", "nftables", "pyroute2.netlink.nfnetlink.nfctsocket")
+    yield Component(node, "cni", "cni.__main__", _cni(spec, paths, node), warm=network)
+    yield Component(node, "kubeproxy", "kubeproxy.__main__", _kubeproxy(spec, paths, node), warm=network)
+    kubelet = _kubelet(spec, paths, lan, node)
+    yield Component(node, "kubelet", "kubelet.__main__", kubelet, warm=(*_CLIENT, "docker"))
+
+
+_SERVER = ("uvloop", "orjson", "msgspec", "aiohttp.web", "grpc.aio", "jwt", "prometheus_client")
+_CLIENT = ("uvloop", "grpc.aio", "kubarium.machinery.client.grpcapi", "aiohttp.web", "prometheus_client")
 
 
 def _etcd(paths: ClusterPaths) -> tuple[str, ...]:

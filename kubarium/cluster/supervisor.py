@@ -44,18 +44,6 @@ TICK_S = 0.01
 FIRST_BACKOFF_S, LAST_BACKOFF_S = 0.5, 10.0
 HEALTHY_S = 30.0
 STOP_GRACE_S = 5.0
-WARM = (
-    "docker",
-    "pyroute2",
-    "grpc.aio",
-    "aiohttp",
-    "aiohttp.web",
-    "uvloop",
-    "orjson",
-    "msgspec",
-    "nftables",
-    "prometheus_client",
-)
 
 
 class Stage(StrEnum):
@@ -130,7 +118,6 @@ class Supervisor:
     begun: float = field(default_factory=time.monotonic)
     bootstrap: Callable[[], Any] | None = None
     api_probe: Callable[[], Any] | None = None
-    warm: Sequence[str] = WARM
 
     def __post_init__(self) -> None:
         self.lan = network.plan_lan(self.spec)
@@ -140,7 +127,7 @@ class Supervisor:
         self.jobs: dict[int, children.Job] = {}
         self.clients: dict[int, Client] = {}
         self.events: list[dict[str, Any]] = []
-        self.facts: set[str] = set()  # keys of _FACTS
+        self.facts: set[str] = set()  # keys of _FACTS and imported modules
         self.tasks = self._plan_tasks()
         self.stopping_since = 0.0
         self.poller = select.epoll()
@@ -153,12 +140,9 @@ class Supervisor:
         """Until told to stop by SIGTERM or over the control socket."""
         self._listen()
         self._replace_leftovers()
-        self._reconcile(time.monotonic())  # anchors start while we import
         self._warm_up()
         while not self._is_over():
-            timeout_s = self._reconcile(time.monotonic())
-            for fd, _ in self.poller.poll(timeout_s):
-                self._dispatch(fd)
+            self._step()
         self.paths.control.unlink(missing_ok=True)
         return 0
 
@@ -166,7 +150,7 @@ class Supervisor:
         """Facts that a job brings about, and what each of them needs first."""
         tasks = {
             "identities": Task(partial(identities.ensure_identities, self.spec, self.paths, self.lan)),
-            "lan": Task(partial(network.ensure_lan, self.paths, self.lan), frozenset({"warm"})),
+            "lan": Task(partial(network.ensure_lan, self.paths, self.lan), frozenset({"pyroute2"})),
             "etcd": Task(partial(wait_for_port, ETCD_PORT, self.paths.netns(CONTROL_PLANE)), frozenset({"etcd runs"})),
             "api": Task(self.api_probe or partial(_wait_for_api, self.spec, self.paths), frozenset({"apiserver runs"})),
         }
@@ -195,18 +179,34 @@ class Supervisor:
             if cgroups.pids(f"{self.spec.name}/{node}/system"):
                 cgroups.kill(f"{self.spec.name}/{node}/system")
 
+    def _step(self, longest_s: float | None = None) -> None:
+        """Start what is due, then take what happened, waiting for it no longer than `longest_s`."""
+        timeout_s = self._reconcile(time.monotonic())
+        if longest_s is not None:
+            timeout_s = longest_s if timeout_s is None else min(longest_s, timeout_s)
+        for fd, _ in self.poller.poll(timeout_s):
+            self._dispatch(fd)
+
     def _warm_up(self) -> None:
-        """Import everything once; what is imported before the freeze is shared by all children."""
+        """Import everything once; what is there before a fork is shared with the child.
+
+        Between imports the world goes on: anchors start meanwhile, and a component is forked once its own are done.
+        """
         sys.dont_write_bytecode = False  # the next start is faster by half a second
-        for module in [*self.warm, *dict.fromkeys(c.module for c in self.components if c.module)]:
+        gc.disable()  # and collected never: a collection would write to every page that is shared
+        self._step(0)
+        for module in dict.fromkeys([*(m for c in self._by_start() for m in (*c.warm, c.module) if m), "pyroute2"]):
             try:
                 importlib.import_module(module)
             except Exception:
                 traceback.print_exc()  # the component's own log tells it again, where it is looked for
-        gc.collect()
-        gc.disable()
-        gc.freeze()
+            self.facts.add(module)
+            gc.freeze()
+            self._step(0)
         self._fact("warm")
+
+    def _by_start(self) -> list[Component]:
+        return sorted(self.components, key=lambda component: component.after != "")
 
     # --- what should be, against what is
 
@@ -260,13 +260,19 @@ class Supervisor:
 
     def _reconcile_process(self, process: Process, now: float) -> list[float]:
         component = process.component
-        ready = {"warm", "identities"} | ({component.after} if component.after else set())
-        if process.pid or self.nodes[component.node].stage is not Stage.UP or not ready <= self.facts:
+        needs = {"identities", component.after, component.module, *component.warm} - {""}
+        if process.pid or self.nodes[component.node].stage not in self._stages(component) or not needs <= self.facts:
             return []
         if now < process.start_at:
             return [process.start_at - now]
         self._start(process, now)
         return []
+
+    def _stages(self, component: Component) -> tuple[Stage, ...]:
+        """Servers that others wait for need their node's namespace only; the rest needs the LAN."""
+        if component.name in RUNS:
+            return (Stage.ANCHORED, Stage.WIRING, Stage.UP)
+        return (Stage.UP,)
 
     # --- processes
 
@@ -295,7 +301,7 @@ class Supervisor:
         process.pid, process.start_at = 0, now + backoff_s(process.failures)
         if component.name in RUNS:
             self.facts -= {f"{component.name} runs", RUNS[component.name]}
-        if not self.stopping_since and self.nodes[component.node].stage is Stage.UP:
+        if not self.stopping_since and self.nodes[component.node].stage in self._stages(component):
             code = os.waitstatus_to_exitcode(status)
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
             self._event(f"{component.key} ended ({how}), starts again in {backoff_s(process.failures):g} s")

@@ -56,7 +56,7 @@ def supervise() -> int:
     spec = ClusterSpec.load(paths.spec)
     listener = socket.socket(fileno=args.listen_fd)
     probe = partial(wait_for_port, spec.api_port)
-    supervisor = Supervisor(spec, paths, components(spec), (listener,), args.begun, api_probe=probe, warm=("pyroute2",))
+    supervisor = Supervisor(spec, paths, components(spec), (listener,), args.begun, api_probe=probe)
     return supervisor.run()
 
 
