@@ -7,13 +7,25 @@ import os
 import time
 from collections.abc import AsyncIterator, Iterator
 from ipaddress import IPv4Address, IPv4Network
+from typing import Any
 
 import pytest
 import pytest_asyncio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kubarium.machinery.nft import Nft
 from kubeproxy.backends.base import Backend, Ranges
-from kubeproxy.backends.nftables import NftablesBackend, changes_text, comment, elements, slot_numbers
+from kubeproxy.backends.nftables import (
+    Content,
+    NftablesBackend,
+    Slot,
+    changes_text,
+    comment,
+    element_changes,
+    elements,
+    slot_numbers,
+)
 from kubeproxy.plan import NOTHING, Target, plan_service
 from kubeproxy.ruleset import Ruleset
 from tests.kubeproxy.conformance import NODE, RANGES, BackendConformance, MakeBackend, Proxy, slice_of
@@ -78,6 +90,47 @@ def test_a_change_among_many_services_touches_a_few_elements() -> None:
 
     ruleset.update(one.key, NOTHING)
     assert touched(ruleset)[1] == 0
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.integers(0, 3),  # which Service
+        st.sets(st.integers(2, 9), max_size=5),  # its pods
+        st.sampled_from(["", "ClientIP"]),
+        st.sampled_from(["", "Local"]),
+        st.booleans(),  # whether it exists
+    ),
+    max_size=12,
+)
+
+
+@given(STEPS)
+def test_changes_one_after_the_other_lead_where_a_fresh_start_does(steps: list[Any]) -> None:
+    ruleset = Ruleset()
+    kernel: dict[Slot, Content] = {}
+    for number, pods, affinity, policy, exists in steps:
+        svc = service(
+            f"s{number}",
+            ip=f"10.96.0.{number % 3}",  # two of them want the same address
+            type="NodePort",
+            sessionAffinity=affinity,
+            externalTrafficPolicy=policy,
+            ports=[{"port": 80, "nodePort": 30080 + number}],
+        )
+        piece = slice_of(*(f"10.244.{1 + pod % 2}.{pod}" for pod in pods), service=f"s{number}")
+        ruleset.update(svc.key, plan_service(svc, [piece], NODE) if exists else NOTHING)
+        changes = ruleset.changes()
+        gone, come = element_changes(changes)
+        assert all(kernel.pop(slot, None) == content for slot, content in gone.items() if content.comment)
+        for slot in gone:
+            kernel.pop(slot, None)
+        assert not come.keys() & kernel.keys(), "the kernel refuses to add what is there"
+        kernel |= come
+        ruleset.confirm(changes)
+    expected = {slot: content for rule in ruleset.programmed.values() for slot, content in elements(rule).items()}
+    expected |= {Slot("hairpin", f"{ip} . {ip}"): Content("", "") for ip in ruleset.hairpin}
+    expected |= {Slot("cluster-ips", str(ip)): Content(owner, "") for ip, owner in ruleset.cluster_ips.items()}
+    assert kernel == expected
 
 
 def test_slots_belong_to_targets_not_to_places() -> None:
