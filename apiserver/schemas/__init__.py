@@ -17,6 +17,11 @@ SUPPORTING_KINDS = (
     ("policy", "v1", "Eviction"),
     ("autoscaling", "v1", "Scale"),
     ("authentication.k8s.io", "v1", "TokenRequest"),
+    ("authentication.k8s.io", "v1", "SelfSubjectReview"),
+    ("authentication.k8s.io", "v1", "TokenReview"),
+    ("authorization.k8s.io", "v1", "LocalSubjectAccessReview"),
+    ("authorization.k8s.io", "v1", "SelfSubjectAccessReview"),
+    ("authorization.k8s.io", "v1", "SubjectAccessReview"),
 )
 
 
