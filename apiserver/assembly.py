@@ -33,6 +33,7 @@ from apiserver.rest.limits import Limits
 from apiserver.rest.metrics import Metrics
 from apiserver.rest.server import Doors, RestServer
 from apiserver.rest.wellknown import Served, WellKnown
+from apiserver.reviews import REVIEWS, Reviews
 from apiserver.state import State, decoded
 from apiserver.store import open_store
 from apiserver.store.base import Store
@@ -198,8 +199,9 @@ async def running(config: Config, store: Store, sockets: list[socket.socket]) ->
 def assemble(config: Config, store: Store, port: int) -> Server:
     from apiserver.registry import REGISTRY
 
-    registry = Registry(replace(r, ttl_s=config.event_ttl_s) if r.ttl_s else r for r in REGISTRY)
-    head = head_reader(selectors_of(registry))
+    stored = Registry(replace(r, ttl_s=config.event_ttl_s) if r.ttl_s else r for r in REGISTRY)
+    registry = Registry((*stored, *REVIEWS))
+    head = head_reader(selectors_of(stored))
     cache = WatchCache(store, head=head)
     state = State(store, cache, head)
 
@@ -213,12 +215,14 @@ def assemble(config: Config, store: Store, port: int) -> Server:
     authorizer = AlwaysAllowAuthenticated()
     admission = Chain(plugins(config, state, registry))
     issuer = TokenIssuer(state, tokens, core)
-    pipeline = Pipeline(Parts(state, admission, authorizer, services, issuer))
     authenticator = Authenticator(fixed_tokens(config), tokens)
+    reviews = Reviews(authenticator, authorizer, registry)
+    pipeline = Pipeline(Parts(state, admission, authorizer, services, issuer, reviews))
     metrics = Metrics()
     bootstrap = Bootstrap(pipeline, registry, Identity(config.advertise_address, port, config.service_network))
     served = Served(
         registry,
+        stored,
         f"{config.advertise_address}:{port}",
         metrics,
         {

@@ -25,6 +25,7 @@ from apiserver.request import (
     WriteOptions,
     Written,
 )
+from apiserver.reviews import Reviews
 from apiserver.state import State, unavailable
 from apiserver.subresources import Subresources, TokenIssuer
 from apiserver.watchcache import Batch
@@ -72,6 +73,7 @@ class Parts:
     authorizer: Authorizer
     services: ServiceAllocator
     tokens: TokenIssuer
+    reviews: Reviews
 
 
 class Pipeline:
@@ -82,6 +84,7 @@ class Pipeline:
         self.authorizer = parts.authorizer
         self.reader = Reader(parts.state)
         self.writer = Writer(parts.state, parts.admission, parts.services)
+        self._reviews = parts.reviews
         self.writing: set[asyncio.Future[Written]] = set()
         self._subresources = Subresources(self.reader, self.writer, parts.tokens)
 
@@ -106,6 +109,8 @@ class Pipeline:
     @_unbroken
     async def create(self, request: Request, body: bytes, content_type: str, options: WriteOptions) -> Written:
         self._allow(request)
+        if self._reviews.answers(request.resource):
+            return self._reviews.create(request, body, content_type, options)
         if request.subresource:
             return await self._subresources.create(request, body, content_type, options)
         return await self.writer.create(request, body, content_type, options)

@@ -31,7 +31,7 @@ class User:
 
     @property
     def authenticated(self) -> bool:
-        return UNAUTHENTICATED_GROUP not in self.groups
+        return AUTHENTICATED_GROUP in self.groups
 
 
 @dataclass(frozen=True, slots=True)
