@@ -277,8 +277,8 @@ class Watcher:
         self._cache = cache
         self._log = cache.log_of(prefix)
         self._prefix = prefix
-        self._whole = prefix == resource_prefix(prefix)
         self._predicate = predicate
+        self._loop = asyncio.get_running_loop()
         self._interval_s = interval_s
         self._future: asyncio.Future[None] | None = None
         self._initial: Iterator[Batch | Progress] | None = None
@@ -289,7 +289,10 @@ class Watcher:
         else:
             self._after = after
             self._position = self._log.position_after(after)
-        self.due = asyncio.get_running_loop().time() + interval_s
+        # A version not yet reached is waited for: what comes before it is left out, change by change.
+        whole = prefix == resource_prefix(prefix) and self._after <= cache.revision
+        self._unfiltered = whole and predicate is None
+        self.due = self._loop.time() + interval_s
 
     @property
     def revision(self) -> int:
@@ -303,9 +306,9 @@ class Watcher:
     async def __anext__(self) -> Batch | Progress:
         while True:
             if (item := self._next()) is not None:
-                self.due = asyncio.get_running_loop().time() + self._interval_s
+                self.due = self._loop.time() + self._interval_s
                 return item
-            self._future = asyncio.get_running_loop().create_future()
+            self._future = self._loop.create_future()
             self._log.waiting.add(self)
             try:
                 await self._future
@@ -328,13 +331,13 @@ class Watcher:
                 return batch
         if self._log.closed:
             raise Compacted("the watch cache was filled anew: list again", self._cache.revision)
-        if asyncio.get_running_loop().time() >= self.due:
+        if self._loop.time() >= self.due:
             return Progress(self.revision)
         return None
 
     def _take(self) -> Batch:
         """Move past the next changes; what of them is for this watcher."""
-        if self._whole and self._predicate is None and self._log.revision_at(self._position) >= self._after:
+        if self._unfiltered:
             batch = self._log.shared_batch(self._position)
             self._position += len(batch)
             return batch

@@ -153,6 +153,8 @@ class EtcdStore:
                     raise StoreUnavailable(f"etcd {endpoint} ended the watch")
                 if response.canceled:
                     raise _watch_refusal(endpoint, after, response)
+                if response.created:
+                    yield Progress(after)  # it stands
                 if not response.events:
                     continue
                 reached = response.events[-1].kv.mod_revision

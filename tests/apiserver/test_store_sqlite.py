@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+import subprocess
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from pathlib import Path
 
@@ -120,3 +121,36 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     path.unlink()
     reopened = SqliteStore(path)  # the refusal has left no lock behind
     asyncio.run(reopened.close())
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"no right to mount a tmpfs: {mounted.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+async def test_a_full_disk_refuses_writes_keeps_what_is_there_and_goes_on_when_there_is_room(small_disk: Path) -> None:
+    store = SqliteStore(small_disk / "store.db")
+    try:
+        watch = store.watch(PODS, after=await store.revision())
+        written: dict[str, int] = {}
+        with pytest.raises(StoreUnavailable):
+            for n in range(1000):
+                written[f"{PODS}{n:04}"] = await store.create(f"{PODS}{n:04}", b"x" * 20_000)
+        assert len(written) > 5
+        page = await store.list(PODS)
+        assert {item.key: item.mod_revision for item in page.items} == written
+        assert await store.revision() == page.revision == max(written.values())
+        subprocess.run(["mount", "-o", "remount,size=8m", small_disk], check=True)
+        after = await store.create(PODS + "last", b"x")
+        assert after > max(written.values())
+        assert [event.revision for event in await take(watch, len(written) + 1)] == [*written.values(), after]
+        await watch.aclose()
+    finally:
+        await store.close()

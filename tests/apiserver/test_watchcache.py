@@ -434,12 +434,15 @@ async def test_an_absent_etcd_leaves_reads_and_watches_resume(tmp_path: Path) ->
                 with pytest.raises(StoreUnavailable):
                     await cache.consistent_revision()
                 assert len(cache.list(PODS)) == 1
+                assert cache.trouble is not None
                 await server.start()
                 await answers(store)
+                async with asyncio.timeout(DEADLINE_S):
+                    while cache.trouble is not None:  # also while nothing is written
+                        await asyncio.sleep(0.01)
                 two = await store.update(PODS + "default/web", pod("web", node="n1"), expected=one)
                 await cache.wait_for(two, timeout_s=DEADLINE_S)
                 assert [brief(event)[2] for event in await take(watcher, 2)] == [one, two]
-                assert cache.trouble is None
         finally:
             await store.close()
 
