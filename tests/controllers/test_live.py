@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from typing import Any
 import pytest
 
 from kubarium.controllers.config import Config
+from kubarium.controllers.manager import Manager
 from kubarium.controllers.views import DEPLOYMENTS, REPLICASETS, Deployment
+from kubarium.machinery.client import connect
 from kubarium.machinery.errors import NotFound
 from kubarium.machinery.objects import Node, Pod
 from kubarium.machinery.resources import (
@@ -19,6 +22,7 @@ from kubarium.machinery.resources import (
     ENDPOINTS,
     ENDPOINTSLICES,
     EVENTS,
+    LEASES,
     NAMESPACES,
     NODES,
     PODS,
@@ -168,7 +172,7 @@ async def test_orphans_are_left_and_adopted_again(space: Space) -> None:
 
     async def orphaned() -> bool:
         (rs,) = await space.list(REPLICASETS)
-        return not rs.metadata.owner_references
+        return not rs.metadata.owner_references and not await space.list(DEPLOYMENTS)
 
     await eventually(orphaned)
     d = await deploy(space, 2)
@@ -360,3 +364,50 @@ async def test_a_refused_template_is_told(space: Space) -> None:
         return {c.type: c.reason for c in d.status.conditions}.get("ReplicaFailure") == "FailedCreate"
 
     await eventually(told)
+
+
+async def test_of_two_only_the_leader_works(apiserver: ApiServer) -> None:
+    async with connect(apiserver.kubeconfig) as api:
+        managers = [Manager(api, Config()) for _ in range(2)]
+        tasks = [asyncio.create_task(manager.run(leader_elect=True)) for manager in managers]
+        space = await make_space(api, "t")
+        await deploy(space, 10)
+        await until_pods(space, 10)
+        lease = await api.get(LEASES, "kube-controller-manager", "kube-system")
+        assert lease.spec.holder_identity
+        for task in tasks:
+            assert not task.done()
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert len(await space.pods()) == 10
+
+
+async def test_killed_at_any_time_it_carries_on(apiserver: ApiServer) -> None:
+    """The process dies by SIGKILL again and again while a Deployment is scaled and rolled."""
+    async with connect(apiserver.kubeconfig) as api:
+        space = await make_space(api, "t")
+        await deploy(space, 5)
+        for round_ in range(4):
+            process = await start_process(apiserver)
+            await patch(space, {"spec": {"replicas": 5 + 5 * round_, "template": pod_template(f"nginx:{round_}")}})
+            await eventually(lambda: progress(space))
+            process.kill()
+            await process.wait()
+        process = await start_process(apiserver)
+        d = await until_complete(space, 20)
+        assert d.metadata.annotations["deployment.kubernetes.io/revision"]
+        pods = await space.pods()
+        assert (len(pods), {pod.spec.containers[0].image for pod in pods}) == (20, {"nginx:3"})
+        process.terminate()
+        assert await process.wait() == 0
+
+
+async def start_process(apiserver: ApiServer) -> asyncio.subprocess.Process:
+    flags = ["--kubeconfig", str(apiserver.kubeconfig), "--healthz-port", "0"]
+    return await asyncio.create_subprocess_exec(sys.executable, "-m", "kubarium.controllers", *flags)
+
+
+async def progress(space: Space) -> bool:
+    """The controllers have seen the last change, and are at work on it."""
+    d = await status(space)
+    return d.status.observed_generation == d.metadata.generation
