@@ -42,30 +42,33 @@ def add_write_flags(parser: Parser) -> None:
 
 
 def for_each(server: Server, args: Any, write: Any) -> None:
-    """Write every manifest; one that fails is told, and the others go on. `write` gives (verb, object)."""
-    failed = False
+    """Write every manifest; one that fails is told in the end, the others go on. `write` gives (verb, object)."""
+    errors: list[ClusterError] = []
     written: list[tuple[Kind, dict[str, Any]]] = []
     for manifest in read_files(args.filename, recursive=args.recursive):
         try:
             kind = kinds.of_object(server, manifest.obj, manifest.source)
             verb, obj = write(kind, _placed(manifest, kind, args.namespace, server.namespace))
-        except ApiError as err:
-            sys.stdout.flush()
-            print(describe_error(err), file=sys.stderr)
-            failed = True
-        except UsageError as err:
-            sys.stdout.flush()
-            print(f"error: {err}", file=sys.stderr)
-            failed = True
-        else:
-            written.append((kind, obj))
-            if not args.output:
-                said = {"client": " (dry run)", "server": " (server dry run)"}.get(args.dry_run, "")
-                print(f"{kind.qualified}/{obj['metadata']['name']} {verb}{said}", flush=True)
+        except (ApiError, UsageError) as err:
+            errors.append(err)
+            continue
+        written.append((kind, obj))
+        if not args.output:
+            said = {"client": " (dry run)", "server": " (server dry run)"}.get(args.dry_run, "")
+            print(f"{kind.qualified}/{obj['metadata']['name']} {verb}{said}", flush=True)
     if args.output and written:
         output.print_objects(args.output, written, single=len(written) == 1)
-    if failed:
+    if errors:
+        sys.stdout.flush()
+        for error in errors:
+            print(_told(error, alone=len(errors) == 1), file=sys.stderr)
         raise Exit(1)
+
+
+def _told(err: ClusterError, *, alone: bool) -> str:
+    if not isinstance(err, ApiError):
+        return f"error: {err}"
+    return describe_error(err) if alone else describe_error(err, short=True)
 
 
 def _placed(manifest: Manifest, kind: Kind, wanted: str, default: str) -> Manifest:

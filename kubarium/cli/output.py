@@ -100,7 +100,8 @@ def to_yaml(document: Any) -> str:
             """Blocks for lines, double quotes for what would be read as something else, as Go's YAML does."""
             if "\n" in text:
                 return None if re.search(r"[ \t]\n", text) or text[:1].isspace() else "|"
-            return '"' if self.resolve(yaml.ScalarNode, text, (True, False)) != STR else None
+            plain = self.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
+            return None if plain == STR else '"'
 
     Dumper.add_representer(str, Dumper.represent_str)
     return str(yaml.dump(document, Dumper=Dumper, sort_keys=True, width=2**31, allow_unicode=True))

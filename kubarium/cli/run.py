@@ -42,9 +42,9 @@ def run(command: str, module: str, argv: list[str]) -> int:
     return 0
 
 
-def describe_error(err: ApiError) -> str:
-    """As kubectl prints an error of the API server."""
-    if err.status_reason == "Invalid":
+def describe_error(err: ApiError, *, short: bool = False) -> str:
+    """As kubectl prints an error of the API server; `short` where it is one of several."""
+    if err.status_reason == "Invalid" and not short:
         return _invalid(err)
     reason = f" ({err.status_reason})" if err.status_reason else ""
     return f"Error from server{reason}: {err.message}"
