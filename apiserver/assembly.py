@@ -24,6 +24,7 @@ from apiserver.auth.serviceaccounts import ServiceAccountTokens, load_signer, lo
 from apiserver.auth.tokens import fixed_user, load_token_file, token_digest
 from apiserver.bootstrap import Bootstrap, Identity
 from apiserver.codec import FieldSelectors, head_reader
+from apiserver.compaction import compact_periodically
 from apiserver.config import Config
 from apiserver.pipeline import Parts, Pipeline
 from apiserver.registry.base import Registry, ResourceDef
@@ -187,6 +188,7 @@ async def running(config: Config, store: Store, sockets: list[socket.socket]) ->
                 running_tasks += [
                     tasks.create_task(follow_services(server), name="allocator"),
                     tasks.create_task(server.bootstrap.run(), name="bootstrap"),
+                    tasks.create_task(compact_periodically(store), name="compaction"),
                 ]
                 await server.bootstrap.done.wait()
                 log.info("serving on %s", ", ".join(":".join(map(str, s.getsockname()[:2])) for s in sockets))
