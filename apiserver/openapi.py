@@ -11,8 +11,6 @@ import hashlib
 from functools import cache
 from typing import Any
 
-import orjson
-
 from apiserver import schemas
 from apiserver.discovery import SUBRESOURCES
 from apiserver.registry.base import Registry, ResourceDef
@@ -312,34 +310,3 @@ def _answer(verb: str, gvk: tuple[str, str, str], kind: str, sub: str) -> str:
         group, version, name = gvk
         return _definition_names().get((group, version, f"{name}List"), kind)
     return kind
-
-
-# --- as they are served
-
-
-class Documents:
-    """The documents as bytes, each made when first asked for and then kept."""
-
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
-        self._made: dict[str, tuple[bytes, str]] = {}
-
-    def get(self, path: str) -> tuple[bytes, str] | None:
-        """JSON and ETag of `/openapi/v2`, `/openapi/v3` or `/openapi/v3/apis/apps/v1`; None for any other path."""
-        if path not in self._made:
-            document = self._make(path.strip("/").split("/", 2))
-            if document is None:
-                return None
-            data = orjson.dumps(document)
-            self._made[path] = data, etag(data)
-        return self._made[path]
-
-    def _make(self, parts: list[str]) -> Json | None:
-        if parts == ["openapi", "v2"]:
-            return document_v2(self._registry)
-        if parts == ["openapi", "v3"]:
-            found = {path: self.get(f"/openapi/v3/{path}") for path in paths_v3(self._registry)}
-            return index_v3(self._registry, {path: made[1] for path, made in found.items() if made})
-        if parts[:2] == ["openapi", "v3"] and len(parts) == 3:
-            return document_v3(self._registry, parts[2])
-        return None
