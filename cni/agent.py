@@ -62,7 +62,7 @@ class Agent:
         self._node_netns = node_netns
         self._ranges_known = asyncio.Event()
         self._locks: dict[Owner, tuple[asyncio.Lock, int]] = {}
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="netlink")  # Netlink has one user
+        self._thread = ThreadPoolExecutor(max_workers=4, thread_name_prefix="wiring")
 
     async def open(self) -> None:
         """Read what an earlier life held. Raises ConfigError where the journal is damaged."""

@@ -88,7 +88,8 @@ def wire(node: Netlink, fd: int, plan: Wire) -> Wired:
     with Netlink(_path(fd)) as pod:
         near, far = node.link(plan.host_interface), pod.link(plan.owner.interface)
         if near is None or far is None:
-            node.delete_link(plan.host_interface)
+            if near:  # its other end is not here: the container has another namespace now
+                node.delete_link(plan.host_interface)
             node.add_veth(plan.host_interface, plan.owner.interface, peer_netns_fd=fd, mac=GATEWAY_MAC, mtu=plan.mtu)
             near, far = _there(node, plan.host_interface), _there(pod, plan.owner.interface)
         _wire_pod(pod, far, plan)

@@ -192,6 +192,17 @@ async def test_an_agent_killed_and_started_again_takes_over(
     assert await add(one, "c2", sandbox(lab)) == "10.244.1.3"
 
 
+async def test_an_agent_told_to_stop_leaves_pods_working(lab: Lab, api: ApiServer, nodes: dict[str, Node]) -> None:
+    give_range(api, 1)
+    one = nodes["node-1"]
+    await ready(one)
+    here, there = sandbox(lab), sandbox(lab)
+    first, second = await add(one, "c1", here), await add(one, "c2", there)
+    one.process.terminate()
+    assert one.process.wait(timeout=3) == 0
+    assert exchange(here, there, second) == first
+
+
 async def test_health_and_metrics_of_an_agent(lab: Lab, api: ApiServer, nodes: dict[str, Node]) -> None:
     def get(path: str) -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:10258{path}", timeout=5) as answer:

@@ -186,6 +186,14 @@ class TestProxy:
             assert echo(sock, b"and after") == b"and after"
         assert who(node) == LOCAL, "what changed meanwhile is programmed before it calls itself healthy"
 
+    def test_told_to_stop_it_goes_at_once_and_leaves_services_working(self, node: Node) -> None:
+        write(node, service(), endpoint_slice(REMOTE))
+        eventually(lambda: who(node) == REMOTE, "programmed")
+        assert node.process
+        node.process.terminate()
+        assert node.process.wait(timeout=3) == 0
+        assert who(node) == REMOTE
+
     def test_rules_taken_away_by_somebody_come_back(self, node: Node) -> None:
         write(node, service(), endpoint_slice(REMOTE))
         eventually(lambda: who(node) == REMOTE, "programmed")
