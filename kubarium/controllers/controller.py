@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from kubarium.controllers.config import Config
 from kubarium.controllers.refs import HasMeta, controller_uid
 from kubarium.machinery.client import Api
-from kubarium.machinery.errors import Conflict
+from kubarium.machinery.errors import ApiError, Conflict
 from kubarium.machinery.events import EventRecorder
 from kubarium.machinery.informer import Informer
 from kubarium.machinery.resources import Resource
@@ -60,6 +60,11 @@ def orphans_of(namespace: str) -> str:
 
 class NotYet(Conflict):
     """What the object asks for cannot be had now; it was told so in status or Events. Tried again with back-off."""
+
+
+def namespace_is_going(err: ApiError) -> bool:
+    """Whether a create was refused because its namespace is being deleted: then nothing is amiss."""
+    return any(cause.get("reason") == "NamespaceTerminating" for cause in err.details.get("causes", ()))
 
 
 def children_and_orphans(cache: Informer[T], owner: HasMeta) -> tuple[T, ...]:

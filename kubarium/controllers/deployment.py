@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from kubarium.controllers import pods as podutil
-from kubarium.controllers.controller import BY_NAMESPACE, BY_OWNER, Context, Controller, NotYet, children_and_orphans
+from kubarium.controllers.controller import (
+    BY_NAMESPACE,
+    BY_OWNER,
+    Context,
+    Controller,
+    NotYet,
+    children_and_orphans,
+    namespace_is_going,
+)
 from kubarium.controllers.refs import adoption_patch, controller_of, controller_uid, plan_claims, release_patch
 from kubarium.controllers.rollout import Plan, Replica, comparable, find_new, plan_deployment
 from kubarium.controllers.views import DEPLOYMENTS, REPLICASETS, Deployment, ReplicaSet
@@ -151,6 +159,8 @@ class DeploymentController(Controller[ObjectKey]):
             await self._note_collision(d, wire)
             raise
         except ApiError as err:
+            if namespace_is_going(err):
+                return
             await self._write_status(d, with_create_error(plan.status, str(err), self.clock()))
             text = f'Failed to create new replica set "{name}": {err}'
             self.events.event(d, "Warning", "ReplicaSetCreateError", text)

@@ -17,9 +17,9 @@ from kubarium.controllers.backends import (
     is_headless,
     plan_backends,
 )
-from kubarium.controllers.controller import BY_NAMESPACE, Context, Controller
+from kubarium.controllers.controller import BY_NAMESPACE, Context, Controller, NotYet, namespace_is_going
 from kubarium.controllers.endpointslice import HEADLESS, watch_pods
-from kubarium.machinery.errors import AlreadyExists, NotFound
+from kubarium.machinery.errors import AlreadyExists, Forbidden, NotFound
 from kubarium.machinery.objects import EndpointAddress, Endpoints, ObjectKey, Pod, Service
 from kubarium.machinery.resources import ENDPOINTS, PODS, SERVICES
 
@@ -141,8 +141,11 @@ class EndpointsController(Controller[ObjectKey]):
     async def _create(self, key: ObjectKey, wanted: dict[str, Any]) -> None:
         try:
             await self.api.create(ENDPOINTS, wanted, key.namespace)
-        except AlreadyExists:
-            self.queue.add_after(key, 0.05)  # the cache will show it
+        except AlreadyExists as err:
+            raise NotYet(f"{err}; waiting for the cache to show it") from err
+        except Forbidden as err:
+            if not namespace_is_going(err):
+                raise
 
     async def _update(self, current: Endpoints, wanted: dict[str, Any]) -> None:
         kept = {k: v for k, v in current.metadata.annotations.items() if k != OVER_CAPACITY}

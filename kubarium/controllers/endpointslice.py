@@ -10,10 +10,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kubarium.controllers.backends import Backend, Port, by_ports, has_endpoints_made, is_headless, plan_backends
-from kubarium.controllers.controller import BY_NAMESPACE, BY_SERVICE, SERVICE_NAME, Context, Controller, NotYet
+from kubarium.controllers.controller import (
+    BY_NAMESPACE,
+    BY_SERVICE,
+    SERVICE_NAME,
+    Context,
+    Controller,
+    NotYet,
+    namespace_is_going,
+)
 from kubarium.controllers.names import short_hash
 from kubarium.controllers.refs import controller_reference
-from kubarium.machinery.errors import AlreadyExists, NotFound
+from kubarium.machinery.errors import AlreadyExists, Forbidden, NotFound
 from kubarium.machinery.objects import Endpoint, EndpointPort, EndpointSlice, Node, ObjectKey, Pod, Service
 from kubarium.machinery.resources import ENDPOINTSLICES, NODES, PODS, SERVICES
 from kubarium.machinery.selectors import matches_map
@@ -287,6 +295,9 @@ class EndpointSliceController(Controller[ObjectKey]):
                 await self.api.create(ENDPOINTSLICES, body, namespace)
             except AlreadyExists as err:
                 raise NotYet(f"{err}; waiting for the cache to show it") from err
+            except Forbidden as err:
+                if not namespace_is_going(err):
+                    raise
         for current, body in plan.update:
             meta = {
                 **body["metadata"],

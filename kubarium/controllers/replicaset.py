@@ -13,7 +13,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from kubarium.controllers import pods as podutil
-from kubarium.controllers.controller import BY_NAMESPACE, BY_OWNER, Context, Controller, NotYet, children_and_orphans
+from kubarium.controllers.controller import (
+    BY_NAMESPACE,
+    BY_OWNER,
+    Context,
+    Controller,
+    NotYet,
+    children_and_orphans,
+    namespace_is_going,
+)
 from kubarium.controllers.expectations import Expectations
 from kubarium.controllers.refs import (
     adoption_patch,
@@ -262,6 +270,8 @@ class ReplicaSetController(Controller[ObjectKey]):
         try:
             pod = await self.api.create(PODS, pod_from_template(rs), rs.metadata.namespace)
         except ApiError as err:
+            if namespace_is_going(err):
+                return ""
             self.events.event(rs, "Warning", "FailedCreate", f"Error creating: {err}")
             return str(err)
         self.expectations.created(rs.metadata.uid, pod.key, pod.metadata.uid, pod.metadata.resource_version)

@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from kubarium.controllers.controller import Context, Controller
+from kubarium.controllers.controller import Context, Controller, namespace_is_going
 from kubarium.controllers.serviceaccount import is_wanted_in
-from kubarium.machinery.errors import AlreadyExists, ConfigError
+from kubarium.machinery.errors import AlreadyExists, ConfigError, Forbidden
 from kubarium.machinery.objects import ConfigMap, Namespace, ObjectKey
 from kubarium.machinery.resources import CONFIGMAPS, NAMESPACES
 
@@ -72,6 +72,9 @@ class RootCaPublisher(Controller[str]):
             await self.api.create(CONFIGMAPS, config_map(self.ca), namespace)
         except AlreadyExists:
             return  # the cache will show whether it is right
+        except Forbidden as err:
+            if not namespace_is_going(err):
+                raise
 
     async def _restore(self, current: ConfigMap) -> None:
         extra = {key: None for key in current.data if key != KEY}

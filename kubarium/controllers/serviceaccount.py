@@ -5,8 +5,8 @@ Source: https://kubernetes.io/docs/concepts/security/service-accounts/#default-s
 
 from __future__ import annotations
 
-from kubarium.controllers.controller import Context, Controller
-from kubarium.machinery.errors import AlreadyExists
+from kubarium.controllers.controller import Context, Controller, namespace_is_going
+from kubarium.machinery.errors import AlreadyExists, Forbidden
 from kubarium.machinery.objects import Namespace, ObjectKey, ServiceAccount
 from kubarium.machinery.resources import NAMESPACES, SERVICEACCOUNTS
 
@@ -48,3 +48,6 @@ class ServiceAccountController(Controller[str]):
                 await self.api.create(SERVICEACCOUNTS, {"metadata": {"name": DEFAULT}}, name)
             except AlreadyExists:
                 return
+            except Forbidden as err:
+                if not namespace_is_going(err):
+                    raise
