@@ -171,6 +171,10 @@ def _kubelet(spec: ClusterSpec, paths: ClusterPaths, lan: LanPlan, node: str) ->
         f"--node-status-update-frequency={_duration(grace.status_update_s)}",
         f"--node-lease-duration-seconds={grace.lease_duration_s}",
         f"--lease-renew-interval={_duration(grace.lease_renew_s)}",
+        f"--crash-loop-backoff={_duration(grace.backoff_s)}",
+        f"--crash-loop-backoff-max={_duration(grace.backoff_max_s)}",
+        f"--image-pull-backoff={_duration(grace.backoff_s)}",
+        f"--image-pull-backoff-max={_duration(grace.backoff_max_s)}",
     )
 
 

@@ -133,16 +133,28 @@ def host_interfaces() -> dict[str, str]:
 
 
 def cluster_namespaces(name: str) -> list[Path]:
-    """The named namespaces of a cluster, by their names alone."""
-    pattern = re.compile(rf"kubarium-{re.escape(name)}-({LAN}|control-plane|node-\d+)")
-    return [path for path in sorted(NETNS.iterdir()) if pattern.fullmatch(path.name)] if NETNS.is_dir() else []
+    """The named namespaces of a cluster, by their names alone: its LAN, its nodes, pods of the host runtime."""
+    return _namespaces(rf"kubarium-{re.escape(name)}-({LAN}|{_NODE}{_POD}?)")
+
+
+def node_namespaces(name: str, node: str) -> list[Path]:
+    """The named namespaces of one node and of its pods of the host runtime."""
+    return _namespaces(rf"kubarium-{re.escape(name)}-{re.escape(node)}{_POD}?")
 
 
 def namespace_clusters() -> set[str]:
     """Clusters that have a named namespace."""
-    pattern = re.compile(rf"kubarium-(.+?)-({LAN}|control-plane|node-\d+)")
+    pattern = re.compile(rf"kubarium-(.+?)-({LAN}|{_NODE}{_POD}?)")
     matches = (pattern.fullmatch(path.name) for path in NETNS.iterdir()) if NETNS.is_dir() else ()
     return {match[1] for match in matches if match}
+
+
+_NODE = r"(control-plane|node-\d+)"
+_POD = r"(-[0-9a-f-]{8,})"
+
+
+def _namespaces(pattern: str) -> list[Path]:
+    return [path for path in sorted(NETNS.iterdir()) if re.fullmatch(pattern, path.name)] if NETNS.is_dir() else []
 
 
 def _little_endian(text: str) -> IPv4Address:

@@ -27,7 +27,8 @@ def kill_node(docker: DockerApi, paths: ClusterPaths, lan: network.LanPlan, node
     cgroups.kill(f"{paths.name}/{node}")
     running = docker.containers({CLUSTER_LABEL: paths.name, NODE_LABEL: node}, running=True)
     each(docker.kill, [found["Id"] for found in running])
-    namespaces.unname_netns(paths.netns(node))
+    for netns in network.node_namespaces(paths.name, node):
+        namespaces.unname_netns(netns)
 
 
 def clear_node(docker: DockerApi, paths: ClusterPaths, node: str) -> None:
@@ -35,7 +36,8 @@ def clear_node(docker: DockerApi, paths: ClusterPaths, node: str) -> None:
     cgroups.kill(f"{paths.name}/{node}")
     found = docker.containers({CLUSTER_LABEL: paths.name, NODE_LABEL: node})
     each(docker.remove, [container["Id"] for container in found])
-    namespaces.unname_netns(paths.netns(node))
+    for netns in network.node_namespaces(paths.name, node):
+        namespaces.unname_netns(netns)
     for folder in (paths.node(node), paths.node_run(node)):
         unmount_below(folder)
         shutil.rmtree(folder, ignore_errors=True)

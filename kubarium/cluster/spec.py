@@ -24,7 +24,7 @@ _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """How soon the cluster notices that a node is gone, in seconds."""
+    """How soon the cluster notices that a node is gone, and how long a failing container waits; in seconds."""
 
     lease_renew_s: float
     lease_duration_s: int
@@ -33,11 +33,13 @@ class Timings:
     monitor_grace_s: float
     startup_grace_s: float
     toleration_s: int
+    backoff_s: float
+    backoff_max_s: float
 
 
 TIMINGS = {
-    "fast": Timings(1, 4, 5, 0.5, 4, 20, 2),
-    "upstream": Timings(10, 40, 10, 5, 50, 60, 300),
+    "fast": Timings(1, 4, 5, 0.5, 4, 20, 2, 1, 30),
+    "upstream": Timings(10, 40, 10, 5, 50, 60, 300, 10, 300),
 }
 
 

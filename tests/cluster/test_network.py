@@ -68,6 +68,7 @@ def test_addresses_of_nodes() -> None:
         ("kubarium-a-lan", "a"),
         ("kubarium-a-node-1", "a"),
         ("kubarium-a-node-1-lan", "a-node-1"),
+        ("kubarium-a-node-1-0f3c-9d21-77", "a"),
         ("kubarium-a-b-control-plane", "a-b"),
         ("kubarium-a-node-x", None),
         ("other", None),
