@@ -120,6 +120,11 @@ class Agent:
                     if not held_before:
                         await self._undo(owner)
                     raise
+        if request.host_ports:
+            ports = ", ".join(map(str, request.host_ports))
+            log.warning(
+                "cni: %s: hostPort %s is not served: this agent has no port mappings yet", allocation.pod, ports
+            )
         log.info("cni: %s: %s on %s", allocation.pod, ", ".join(map(str, allocation.addresses)), wired.host_interface)
         return result(allocation, wired, request.netns)
 

@@ -61,7 +61,10 @@ class CniError(ClusterError):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One call, checked. `owner` is empty for GC, STATUS and VERSION; `valid` is for GC alone."""
+    """One call, checked. `owner` is empty for GC, STATUS and VERSION; `valid` is for GC alone.
+
+    `host_ports` are those of the capability portMappings, which nothing here serves yet.
+    """
 
     command: Command
     owner: Owner = NOBODY
@@ -69,6 +72,7 @@ class Request:
     pod: PodRef = NO_POD
     labels: Mapping[str, str] = field(default_factory=dict)
     valid: tuple[Owner, ...] = ()
+    host_ports: tuple[int, ...] = ()
 
 
 def parse_request(data: Any) -> Request:
@@ -97,7 +101,7 @@ def parse_request(data: Any) -> Request:
         raise CniError(Code.INVALID_PARAMETER, f"netns: {command} needs the path of the network namespace")
     args, labels = _texts(data, "args"), _texts(data, "labels")
     pod = PodRef(*(args.get(f"K8S_POD_{name}", "") for name in ("NAMESPACE", "NAME", "UID")))
-    return Request(command, owner, netns, pod, labels)
+    return Request(command, owner, netns, pod, labels, host_ports=_host_ports(data.get("config")))
 
 
 def result(allocation: Allocation, wired: Wired, netns: str) -> dict[str, Any]:
@@ -125,6 +129,14 @@ def _valid_attachments(config: Any) -> tuple[Owner, ...]:
         raise CniError(
             Code.INVALID_CONFIG, f"config: {VALID_ATTACHMENTS}: expected objects with containerID and ifname"
         ) from err
+
+
+def _host_ports(config: Any) -> tuple[int, ...]:
+    try:
+        mappings = ((config or {}).get("runtimeConfig") or {}).get("portMappings") or []
+        return tuple(int(m["hostPort"]) for m in mappings if m.get("hostPort"))
+    except (AttributeError, KeyError, TypeError, ValueError) as err:
+        raise CniError(Code.INVALID_CONFIG, "config: runtimeConfig.portMappings: expected a list of mappings") from err
 
 
 def _matching(data: Mapping[str, Any], name: str, pattern: re.Pattern[str], expected: str) -> str:

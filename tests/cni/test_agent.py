@@ -378,6 +378,12 @@ async def test_the_executable_wires_a_sandbox(node: Node) -> None:
         pytest.param(b'{"command": "ADD", "containerID": "x", "ifname": "a/b", "netns": "/x"}', 4, id="bad ifname"),
         pytest.param(b'{"command": "ADD", "containerID": "x", "ifname": "eth0"}', 4, id="no netns"),
         pytest.param(b'{"command": "ADD", "containerID": 7, "ifname": "eth0"}', 6, id="wrong type"),
+        pytest.param(
+            b'{"command": "ADD", "containerID": "x", "ifname": "eth0", "netns": "/x", '
+            b'"config": {"runtimeConfig": {"portMappings": [7]}}}',
+            7,
+            id="bad port mapping",
+        ),
         pytest.param(b'{"command": "GC", "config": {}}', 7, id="GC without a list must not take all for stale"),
     ],
 )
