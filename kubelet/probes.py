@@ -8,9 +8,8 @@ Source: https://kubernetes.io/docs/concepts/configuration/liveness-readiness-sta
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -196,7 +195,7 @@ async def check_grpc(action: objects.GRPCAction, target: Target, limit_s: float)
     name = action.service.encode()
     request = b"\x0a" + bytes([len(name)]) + name if name else b""
     async with grpc.aio.insecure_channel(f"{target.pod_ip}:{action.port}") as channel:
-        check = channel.unary_unary("/grpc.health.v1.Health/Check")
+        check = channel.unary_unary("/grpc.health.v1.Health/Check", bytes, bytes)
         try:
             answer: Any = await check(request, timeout=limit_s)
         except grpc.aio.AioRpcError as err:
@@ -244,11 +243,8 @@ class Probers:
     def add(self, container: ContainerId, *tasks: asyncio.Task[None]) -> None:
         self._tasks.setdefault(container, []).extend(tasks)
 
-    async def keep_only(self, running: frozenset[ContainerId]) -> None:
+    def keep_only(self, running: Collection[ContainerId]) -> None:
         """End the probes of containers that no longer run."""
-        ended = [task for c in self._tasks.keys() - running for task in self._tasks.pop(c)]
-        for task in ended:
-            task.cancel()
-        for task in ended:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        for container in [c for c in self._tasks if c not in running]:
+            for task in self._tasks.pop(container):
+                task.cancel()

@@ -1,0 +1,159 @@
+"""HTTPS for the API server: logs, exec, attach, pods. Only a client certificate of the group system:masters opens it.
+
+Paths and parameters as upstream's kubelet has them. Source: https://kubernetes.io/docs/reference/access-authn-authz/
+kubelet-authn-authz/
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import msgspec
+from aiohttp import web
+
+from kubarium.machinery.errors import ApiError, ConfigError, ContainerError
+from kubelet.config import Config
+from kubelet.node import KUBELET_VERSION
+from kubelet.pods import Pods
+from kubelet.server.logs import as_api_error, find_container, parse_options
+from kubelet.server.streams import PROTOCOLS, serve_process
+
+log = logging.getLogger(__name__)
+
+ALLOWED_GROUP = "system:masters"
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+async def serve(config: Config, pods: Pods) -> None:
+    """Until cancelled. Raises ConfigError where the port is taken or a certificate cannot be used."""
+    app = web.Application(middlewares=[_authorized, _told])
+    api = KubeletApi(pods)
+    app.router.add_get("/healthz", _healthz)
+    app.router.add_get("/pods", api.list_pods)
+    app.router.add_get("/containerLogs/{namespace}/{pod}/{container}", api.logs)
+    for method in ("GET", "POST"):
+        for verb, handler in (("exec", api.exec), ("attach", api.attach)):
+            app.router.add_route(method, f"/{verb}/{{namespace}}/{{pod}}/{{container}}", handler)
+            app.router.add_route(method, f"/{verb}/{{namespace}}/{{pod}}/{{uid}}/{{container}}", handler)
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        try:
+            site = web.TCPSite(runner, config.address, config.port, ssl_context=tls(config), reuse_address=True)
+            await site.start()
+        except OSError as err:
+            raise ConfigError(f"--port {config.port}: cannot listen on {config.address}: {err.strerror}") from err
+        await asyncio.Event().wait()
+    finally:
+        await runner.cleanup()
+
+
+def tls(config: Config) -> ssl.SSLContext:
+    """A client certificate is asked for, not demanded: who has none gets a 401 instead of a broken connection."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(config.tls_cert_file, config.tls_key_file)
+        context.load_verify_locations(config.client_ca_file)
+    except (OSError, ssl.SSLError) as err:
+        raise ConfigError(f"kubelet's certificate {config.tls_cert_file} or {config.client_ca_file}: {err}") from err
+    context.verify_mode = ssl.CERT_OPTIONAL
+    return context
+
+
+@web.middleware
+async def _authorized(request: web.Request, handler: Handler) -> web.StreamResponse:
+    certificate = request.transport.get_extra_info("peercert") if request.transport else None
+    if not certificate:
+        return web.Response(status=401, text="Unauthorized")
+    fields = [pair for part in certificate.get("subject", ()) for pair in part]
+    groups = {value for key, value in fields if key == "organizationName"}
+    if ALLOWED_GROUP not in groups:
+        user = next((value for key, value in fields if key == "commonName"), "")
+        text = f"Forbidden (user={user}, verb={request.method.lower()}, resource=nodes, subresource=proxy)"
+        return web.Response(status=403, text=text)
+    return await handler(request)
+
+
+@web.middleware
+async def _told(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Errors as plain text with their code: the API server makes a Status of it."""
+    try:
+        return await handler(request)
+    except (ApiError, ContainerError) as err:
+        error = as_api_error(err)
+        return web.Response(status=error.status_code, text=error.message)
+
+
+async def _healthz(_: web.Request) -> web.Response:
+    return web.Response(text="ok")
+
+
+class KubeletApi:
+    """The handlers, on the pods of this node."""
+
+    def __init__(self, pods: Pods) -> None:
+        self._pods = pods
+
+    async def list_pods(self, _: web.Request) -> web.Response:
+        items = msgspec.json.encode(self._pods.all())
+        body = b'{"kind":"PodList","apiVersion":"v1","metadata":{},"items":' + items + b"}"
+        return web.Response(body=body, content_type="application/json", headers={"Server": KUBELET_VERSION})
+
+    async def logs(self, request: web.Request) -> web.StreamResponse:
+        options, before = parse_options(request.query)
+        found = find_container(self._pods, *_names(request), before=before)
+        pieces = aiter(found.runtime.logs(found.container.id, options))
+        response = web.StreamResponse(headers={"Content-Type": "text/plain"})
+        try:
+            first = None if options.follow else await anext(pieces, b"")  # an error of the runtime gets its status
+            await response.prepare(request)
+            with suppress(ConnectionError):
+                if first:
+                    await response.write(first)
+                async for piece in pieces:
+                    await response.write(piece)
+                await response.write_eof()
+        finally:
+            if closing := getattr(pieces, "aclose", None):
+                await closing()
+        return response
+
+    async def exec(self, request: web.Request) -> web.StreamResponse:
+        command = tuple(request.query.getall("command", ()))
+        if not command:
+            return web.Response(status=400, text="you must specify at least 1 command for exec")
+        found = find_container(self._pods, *_names(request))
+        tty, stdin = _flag(request, "tty"), _flag(request, "input", "stdin")
+        _check_upgrade(request)
+        process = await found.runtime.exec(found.container.id, command, tty=tty, stdin=stdin)
+        return await serve_process(request, process, stdin=stdin)
+
+    async def attach(self, request: web.Request) -> web.StreamResponse:
+        found = find_container(self._pods, *_names(request))
+        stdin = _flag(request, "input", "stdin")
+        _check_upgrade(request)
+        process = await found.runtime.attach(found.container.id, stdin=stdin)
+        return await serve_process(request, process, stdin=stdin)
+
+
+def _names(request: web.Request) -> tuple[str, str, str]:
+    info = request.match_info
+    return info["namespace"], info["pod"], info["container"]
+
+
+def _flag(request: web.Request, *names: str) -> bool:
+    return any(request.query.get(name, "").lower() in ("1", "true") for name in names)
+
+
+def _check_upgrade(request: web.Request) -> None:
+    """Before a process is started: can the client speak a protocol of ours?"""
+    if not web.WebSocketResponse(protocols=PROTOCOLS).can_prepare(request).ok:
+        raise ApiError("unable to upgrade: expected a WebSocket", code=400, reason="BadRequest")
+    offered = {p.strip() for p in request.headers.get("Sec-WebSocket-Protocol", "").split(",")}
+    if not offered & set(PROTOCOLS):
+        text = f"unable to upgrade: expected one of the protocols {', '.join(PROTOCOLS)}"
+        raise ApiError(text, code=400, reason="BadRequest")
