@@ -45,6 +45,7 @@ from kubarium.machinery.errors import Compacted, ConfigError
 
 log = logging.getLogger(__name__)
 
+RUN = Path("/run/kubarium")
 DNS_NAMES = (
     "localhost",
     "kubernetes",
@@ -329,4 +330,7 @@ def grpc_front(server: Server) -> AbstractAsyncContextManager[int]:
         server.metrics,
         config.request_timeout_s,
     )
-    return grpc_door(behind, config.bind_address, config.grpc_port, tls_context(config))
+    run_dir = RUN / config.cluster_name  # of a local cluster, and removed with it
+    return grpc_door(
+        behind, config.bind_address, config.grpc_port, tls_context(config), run_dir if run_dir.is_dir() else None
+    )

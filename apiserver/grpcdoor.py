@@ -10,7 +10,6 @@ import asyncio
 import logging
 import shutil
 import ssl
-import tempfile
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
@@ -24,7 +23,7 @@ import orjson
 
 from apiserver import options
 from apiserver.auth.authenticator import Authenticator, subject_of
-from apiserver.grpctls import TlsFront
+from apiserver.grpctls import TlsFront, private_folder
 from apiserver.pipeline import Pipeline
 from apiserver.registry.base import Registry
 from apiserver.request import DeleteOptions, ListOptions, Request, User, WriteOptions
@@ -96,9 +95,12 @@ class Behind:
 
 
 @asynccontextmanager
-async def grpc_door(behind: Behind, host: str, port: int, tls: ssl.SSLContext) -> AsyncIterator[int]:
-    """The front end answers until the block is left; gives the port. `tls` must be a context of its own."""
-    folder = Path(tempfile.mkdtemp(prefix="kubarium-grpc-"))  # mode 0700
+async def grpc_door(
+    behind: Behind, host: str, port: int, tls: ssl.SSLContext, run_dir: Path | None = None
+) -> AsyncIterator[int]:
+    """The front end answers until the block is left; gives the port. `tls` must be a context of its own; the sockets
+    between TLS and gRPC are in a folder of their own in `run_dir`."""
+    folder = private_folder(run_dir)
     front = TlsFront(folder)
     server = grpc.aio.server(options=SERVER_OPTIONS)
     server.add_generic_rpc_handlers((GrpcDoor(behind, front).handlers(),))

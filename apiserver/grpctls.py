@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 import socket
 import ssl
+import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from itertools import count
@@ -23,6 +25,8 @@ from kubarium.machinery.errors import ConfigError
 log = logging.getLogger(__name__)
 
 HANDSHAKE_S = 10.0
+FOLDER_PREFIX = "kubarium-grpc-"
+BACKEND = "grpc.sock"
 BUFFER = 1 << 20  # bytes waiting for one side before the other is no longer read
 
 Certificate = Mapping[str, object]
@@ -96,6 +100,28 @@ class _Client(_End):
             self._front.forget(self._name)
 
 
+def private_folder(parent: Path | None = None) -> Path:
+    """A folder for a TlsFront, in `parent` or where temporary files go; what killed servers left there is removed."""
+    base = parent or Path(tempfile.gettempdir())
+    for left in base.glob(FOLDER_PREFIX + "*"):
+        if is_abandoned(left / BACKEND):
+            shutil.rmtree(left, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=base))  # mode 0700
+
+
+def is_abandoned(path: Path) -> bool:
+    """Whether nobody listens on a socket any more; one that is not there yet is about to be."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.setblocking(False)
+        try:
+            sock.connect(str(path))
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            return False
+    return False
+
+
 class TlsFront:
     """`folder` must be ours alone (mode 0700): whoever can reach `backend` can take any name."""
 
@@ -104,7 +130,7 @@ class TlsFront:
         self._numbers = count(1)
         self._certificates: dict[str, Certificate | None] = {}
         self._listener: asyncio.Server | None = None
-        self.backend = folder / "grpc.sock"
+        self.backend = folder / BACKEND
 
     async def start(self, host: str, port: int, tls: ssl.SSLContext) -> int:
         """Listen; the port (for 0, the one found). The context is changed to offer HTTP/2. Raises ConfigError."""

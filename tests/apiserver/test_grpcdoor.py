@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -18,6 +19,7 @@ import pytest
 from apiserver import assembly
 from apiserver.config import parse_config
 from apiserver.grpcdoor import STATUS_KEY, Behind, grpc_door
+from apiserver.grpctls import FOLDER_PREFIX
 from apiserver.rest.limits import Limits
 from apiserver.rest.metrics import Metrics
 from apiserver.store import open_store
@@ -282,6 +284,27 @@ async def test_a_large_answer_and_many_calls_at_once(client: Client) -> None:
     request = api_pb2.GetRequest(ref=CONFIGMAPS, name="big")
     for found in await asyncio.gather(*(client.call("Get", request) for _ in range(20))):
         assert len(found["data"]["k"]) == 900_000
+
+
+async def test_what_a_killed_server_left_is_removed_and_nothing_else(door: Door, tmp_path: Path) -> None:
+    def folder(name: str) -> tuple[Path, socket.socket]:
+        made = tmp_path / (FOLDER_PREFIX + name)
+        made.mkdir()
+        sock = socket.socket(socket.AF_UNIX)
+        sock.bind(str(made / "grpc.sock"))
+        return made, sock
+
+    (killed, its), (starting, bound), (running, listening) = map(folder, ("killed", "starting", "running"))
+    its.close()
+    (starting / "grpc.sock").unlink()
+    listening.listen()
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    async with grpc_door(door.behind, "127.0.0.1", 0, tls, run_dir=tmp_path):
+        assert len(list(tmp_path.glob(FOLDER_PREFIX + "*"))) == 3
+        assert (killed.exists(), starting.exists(), running.exists()) == (False, True, True)
+    assert len(list(tmp_path.glob(FOLDER_PREFIX + "*"))) == 2
+    bound.close()
+    listening.close()
 
 
 async def test_a_port_in_use_is_said(door: Door) -> None:
