@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from kubarium.cluster.paths import ClusterPaths
@@ -11,15 +12,22 @@ from kubarium.cluster.spec import ClusterSpec
 from kubarium.machinery.errors import AlreadyExists
 
 
-def apply_bootstrap(spec: ClusterSpec, paths: ClusterPaths) -> int:
+def apply_bootstrap(spec: ClusterSpec, paths: ClusterPaths, *, server: str = "", on_control_plane: bool = True) -> int:
     """Create what is missing; what is there, stays as its user left it. Returns how many were created.
 
-    Raises ApiError while the API server is not ready; a repeat does no harm.
+    `server`: where the API server is, by default the port of this host. Without a node on the control plane, kube-dns
+    runs on any. Raises ApiError while the API server is not ready; a repeat does no harm.
     """
     from kubarium.clusterdns.manifests import manifests
 
     api = RestApi.of(spec, paths)
-    return sum(_create(api, manifest) for manifest in manifests(cluster_ip=str(spec.dns_ip)))
+    if server:
+        api = replace(api, server=server)
+    wanted = manifests(cluster_ip=str(spec.dns_ip))
+    if not on_control_plane:
+        for manifest in wanted:
+            manifest.get("spec", {}).get("template", {}).get("spec", {}).pop("nodeSelector", None)
+    return sum(_create(api, manifest) for manifest in wanted)
 
 
 def _create(api: RestApi, manifest: Mapping[str, Any]) -> bool:

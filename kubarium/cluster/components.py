@@ -41,7 +41,10 @@ class Component:
 
 def plan_components(spec: ClusterSpec, paths: ClusterPaths, lan: LanPlan) -> tuple[Component, ...]:
     """Every process of a cluster, in the order in which they start."""
-    return (*_control_plane(spec, paths, lan), *(c for node in spec.node_names for c in _node(spec, paths, lan, node)))
+    return (
+        *_control_plane(spec, paths, lan),
+        *(c for node in spec.node_names for c in plan_node(spec, paths, lan, node)),
+    )
 
 
 def _control_plane(spec: ClusterSpec, paths: ClusterPaths, lan: LanPlan) -> Iterator[Component]:
@@ -72,7 +75,8 @@ def _control_plane(spec: ClusterSpec, paths: ClusterPaths, lan: LanPlan) -> Iter
     )
 
 
-def _node(spec: ClusterSpec, paths: ClusterPaths, lan: LanPlan, node: str) -> Iterator[Component]:
+def plan_node(spec: ClusterSpec, paths: ClusterPaths, lan: LanPlan, node: str) -> Iterator[Component]:
+    """The processes of one node."""
     network = (*_CLIENT, "pyroute2", "nftables", "pyroute2.netlink.nfnetlink.nfctsocket")
     yield Component(node, "cni", "cni.__main__", _cni(spec, paths, node), warm=network)
     yield Component(node, "kubeproxy", "kubeproxy.__main__", _kubeproxy(spec, paths, node), warm=network)
