@@ -107,15 +107,16 @@ def _answer(status: int, headers: Any, data: bytes) -> Answer:
 
 
 @contextmanager
-def api_server(folder: Path, *flags: str, kill: bool = False) -> Iterator[ApiServer]:
+def api_server(folder: Path, *flags: str, kill: bool = False, ca: Path | None = None) -> Iterator[ApiServer]:
     """Start one, wait until it is ready, stop it at the end (`kill`: with SIGKILL).
 
-    The same folder again is the same store. AssertionError with the server's log where it does not start or stop.
+    `ca` is who has issued the certificate that `flags` name; without one the server makes its own. The same folder
+    again is the same store. AssertionError with the server's log where it does not start or stop.
     """
     with socket.create_server(("127.0.0.1", 0)) as sock:
         server = _start(folder, sock, flags)
     try:
-        _wait_ready(server)
+        _wait_ready(server, ca)
         yield server
     finally:
         _stop(server, signal.SIGKILL if kill else signal.SIGTERM)
@@ -134,12 +135,12 @@ def _start(folder: Path, sock: socket.socket, flags: tuple[str, ...]) -> ApiServ
     return ApiServer(url, token, config, store, log, process)
 
 
-def _wait_ready(server: ApiServer) -> None:
+def _wait_ready(server: ApiServer, ca: Path | None) -> None:
     end = time.monotonic() + READY_TIMEOUT_S
     trusted = False
     while time.monotonic() < end and server.process.poll() is None:
-        if not trusted and server.kubeconfig.exists():
-            _trust(server)
+        if not trusted and (ca or server.kubeconfig.exists()):
+            _trust(server, ca)
             trusted = True
         if trusted and _is_ready(server):
             return
@@ -148,10 +149,11 @@ def _wait_ready(server: ApiServer) -> None:
     raise AssertionError(f"the API server did not become ready:\n{server.log.read_text()}")
 
 
-def _trust(server: ApiServer) -> None:
+def _trust(server: ApiServer, ca: Path | None) -> None:
     from kubarium.machinery import kubeconfig
 
-    server.tls.load_verify_locations(cadata=kubeconfig.read(server.kubeconfig).ca.decode())
+    found = ca.read_bytes() if ca else kubeconfig.read(server.kubeconfig).ca
+    server.tls.load_verify_locations(cadata=found.decode())
 
 
 def _is_ready(server: ApiServer) -> bool:
