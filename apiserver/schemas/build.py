@@ -190,6 +190,13 @@ def pack(sections: Json) -> bytes:
     return json.dumps(index).encode() + b"\n" + b"".join(bodies)
 
 
+def unpack(data: bytes) -> Json:
+    """The sections of a packed file."""
+    head = data.index(b"\n") + 1
+    index = json.loads(data[:head]).items()
+    return {name: json.loads(zlib.decompress(data[head + at : head + at + size])) for name, (at, size) in index}
+
+
 def main() -> int:
     from apiserver.registry import REGISTRY
 
