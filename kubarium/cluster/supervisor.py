@@ -576,9 +576,9 @@ def mark_killed(paths: ClusterPaths, node: str) -> None:
 def _run_component(component: Component, argv: list[str]) -> int:
     if component.program:
         children.execute(component.program, argv)
-    if component.listens:  # sockets that are handed over are the only ones it serves
+    if component.listens:  # what is handed over is all that it serves; the first one's port is what it advertises
         server = socket.create_server(("", API_PORT), backlog=1024)
-        argv = [*argv, f"--listen-fd={server.detach()}"]
+        argv = [f"--listen-fd={server.detach()}", *argv]
     return int(importlib.import_module(component.module).main(argv) or 0)
 
 
