@@ -8,7 +8,7 @@ import shutil
 import socket
 import ssl
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -246,8 +246,10 @@ def assemble(config: Config, store: Store, port: int) -> Server:
 
 
 def selectors_of(registry: Registry) -> Callable[[str], FieldSelectors]:
-    """Prefix of a resource's keys -> its field selectors, in the form that is stored."""
-    known: Mapping[str, FieldSelectors] = {r.key(): r.field_selectors for r in registry if r.storage is None}
+    """Prefix of a resource's keys -> the field selectors of all resources kept there; they read the stored form."""
+    known: dict[str, FieldSelectors] = {}
+    for r in registry:
+        known[r.key()] = {**known.get(r.key(), {}), **r.field_selectors}
     nothing: FieldSelectors = {}
     return lambda prefix: known.get(prefix, nothing)
 

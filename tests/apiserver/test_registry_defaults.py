@@ -386,3 +386,11 @@ def test_events_of_both_groups_are_one_kind() -> None:
     assert to_core(new) == core
     both = [REGISTRY.get(group, "v1", "events") for group in ("", "events.k8s.io")]
     assert {r.key("default", "x") for r in both if r} == {"/registry/core/events/default/x"}
+
+
+def test_selectors_of_either_event_api_read_what_is_stored() -> None:
+    from apiserver.assembly import selectors_of
+
+    selectors = selectors_of(REGISTRY)("/registry/core/events/")
+    core = created("v1/events", EVENT)
+    assert selectors["regarding.name"](core) == selectors["involvedObject.name"](core) == "p"
