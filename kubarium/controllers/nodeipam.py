@@ -15,8 +15,10 @@ from kubarium.machinery.objects import Node
 from kubarium.machinery.resources import NODES
 
 CONTROL_PLANE = "control-plane"
-SETTLE_S = 0.05
-"""Nodes that register within this time count as registering together, so that a lab's addresses come out the same."""
+SETTLE_S = 0.3
+"""Workers that register within this time count as registering together, so that a lab's addresses come out the same."""
+FIRST, ALL = "control plane", "all nodes"
+"""Keys of the queue: the control plane, on which the cluster's DNS waits, is served without delay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ def ranges_of(node: Node) -> tuple[IPv4Network, ...]:
 
 
 class NodeIpamController(Controller[str]):
-    """One key for all nodes: ranges are chosen in one place, one after another."""
+    """One worker: ranges are chosen in one place, one after another."""
 
     name = "node-ipam-controller"
     workers = 1
@@ -97,17 +99,21 @@ class NodeIpamController(Controller[str]):
     def _changed(self, old: Node | None, new: Node | None) -> None:
         if new is None and old is not None:
             self._given.pop(old.metadata.uid, None)
-            self.queue.add_after("nodes", SETTLE_S)  # its range may be what another node waits for
+            self.queue.add_after(ALL, SETTLE_S)  # its range may be what another node waits for
         elif new is not None and ranges_of(new):
             self._given.pop(new.metadata.uid, None)
+        elif new is not None and old is None and new.metadata.name == CONTROL_PLANE:
+            self.queue.add(FIRST)
         elif new is not None and old is None:
-            self.queue.add_after("nodes", SETTLE_S)
+            self.queue.add_after(ALL, SETTLE_S)
 
     async def sync(self, key: str) -> None:
         nodes = {node.metadata.name: node for node in self.nodes.all()}
-        given = [network for networks in self._given.values() for network in networks]
-        unserved = [node for node in nodes.values() if node.metadata.uid not in self._given]
-        plan = plan_ranges(unserved, given, self.pools)
+        used = [network for networks in self._given.values() for network in networks]
+        used += [network for node in nodes.values() for network in ranges_of(node)]
+        served = [node for node in nodes.values() if key == ALL or node.metadata.name == CONTROL_PLANE]
+        waiting = [node for node in served if node.metadata.uid not in self._given]
+        plan = plan_ranges(waiting, used, self.pools)
         self._given |= {nodes[name].metadata.uid: networks for name, networks in plan.ranges.items()}
         for name, message in plan.refused.items():
             text = f"Node {name} status is now: CIDRNotAvailable ({message})"
