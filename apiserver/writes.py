@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NAME_TRIES = 8  # with generateName
-WRITE_TRIES = 8  # where others change the same object
+WRITE_TRIES = 200  # where others change the same object: each round one of them is done
 
 # What goes through the resource's strategy; the other subresources change one thing, which they check themselves.
 JUDGED = ("", "status", "scale")
