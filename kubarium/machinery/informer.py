@@ -89,6 +89,7 @@ class Informer(Generic[T]):
     async def run(self) -> None:
         """Keep the cache true, forever."""
         backoff = Backoff()
+        failing = False
         while True:
             try:
                 if not self._revision:
@@ -96,12 +97,14 @@ class Informer(Generic[T]):
                     backoff.reset()
                 if await self._follow():
                     backoff.reset()
+                    failing = False
                     continue
             except Expired as err:
                 log.debug("%s: watch expired, listing again: %s", self._resource.plural, err)
                 self._revision = ""
             except (ServiceUnavailable, TooManyRequests) as err:
-                log.info("%s: %s; will try again", self._resource.plural, err)
+                log.log(logging.DEBUG if failing else logging.INFO, "%s: %s; trying again", self._resource.plural, err)
+                failing = True
             except ApiError as err:
                 log.warning("%s: list or watch failed, will list again: %s", self._resource.plural, err)
                 self._revision = ""

@@ -35,6 +35,7 @@ CHANNEL_OPTIONS = (
     # A server that was cut off sends nothing: pings find out within seconds, with or without a call under way.
     ("grpc.keepalive_time_ms", 5_000),
     ("grpc.keepalive_timeout_ms", 4_000),
+    ("grpc.http2.ping_timeout_ms", 4_000),  # grpc 1.85 waits this long (60 s by default) for the answer to such a ping
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     # A server that restarts is found again at once; the "min" is how long one connection attempt may take.

@@ -28,6 +28,8 @@ KEEPALIVE = (
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
 )
 
+SILENCE_S = 90.0  # a watch brings a bookmark every minute; one that is silent for longer hangs, and is begun anew
+
 
 class RestApi:
     """`Api` on REST. Made and used on one event loop."""
@@ -105,7 +107,8 @@ class RestApi:
         }
         if send_initial_events:
             query |= {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
-        timeout = aiohttp.ClientTimeout(total=timeout_s + (self._timeout.total or 0), connect=5.0)
+        limit_s = timeout_s + (self._timeout.total or 0)
+        timeout = aiohttp.ClientTimeout(total=limit_s, connect=5.0, sock_read=min(limit_s, SILENCE_S))
         response = await self._send("GET", resource.path(namespace), query, timeout=timeout)
         try:
             async for line in self._lines(response):
