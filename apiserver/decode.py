@@ -20,7 +20,7 @@ Json = dict[str, Any]
 JSON_TYPES = ("application/json", "")
 YAML_TYPES = ("application/yaml", "text/yaml", "application/x-yaml")
 MAX_BODY_B = 3 * 1024 * 1024
-MAX_DEPTH = 1000
+MAX_YAML_VALUES = 500_000
 _MEDIA_TEXT = (
     "the body of the request was in an unknown format - accepted media types include: "
     "application/json, application/yaml, application/vnd.kubernetes.protobuf"
@@ -135,6 +135,8 @@ def read_json(body: bytes) -> tuple[Any, list[str]]:
     try:
         return jiter.from_json(body, catch_duplicate_keys=True, allow_inf_nan=False), []
     except ValueError as err:
+        if "recursion limit" in str(err):
+            raise ValueError("exceeded max depth") from err
         text = body.decode("utf-8", "replace")
         if fault := gojson.syntax_error(text):
             raise ValueError(fault) from err
@@ -155,12 +157,27 @@ def read_yaml(body: bytes) -> tuple[Any, list[str]]:
     """A YAML 1.1 document as the JSON it stands for, and the paths of repeated keys. Raises ValueError."""
     import yaml
 
-    found: list[str] = []
+    reading = _Reading()
     try:
         node = yaml.compose(body.decode("utf-8", "replace"), Loader=_loader())
+        return (None if node is None else _plain(node, "", reading)), reading.duplicates
     except yaml.YAMLError as err:
         raise ValueError(f"yaml: {_yaml_text(err)}") from err
-    return (None if node is None else _plain(node, "", found)), found
+    except RecursionError as err:
+        raise ValueError("yaml: exceeded max depth") from err
+
+
+class _Reading:
+    """Repeated keys, and how many values the document has unfolded to: aliases can make few bytes into very many."""
+
+    def __init__(self) -> None:
+        self.duplicates: list[str] = []
+        self.values = 0
+
+    def count(self) -> None:
+        self.values += 1
+        if self.values > MAX_YAML_VALUES:
+            raise ValueError("yaml: document contains excessive aliasing")
 
 
 def _yaml_text(err: Any) -> str:
@@ -198,12 +215,13 @@ def _loader() -> Any:
     return Loader
 
 
-def _plain(node: Any, path: str, found: list[str]) -> Any:
+def _plain(node: Any, path: str, reading: _Reading) -> Any:
+    reading.count()
     tag = node.tag.rpartition(":")[2]
     if node.id == "mapping":
-        return _mapping(node, path, found)
+        return _mapping(node, path, reading)
     if node.id == "sequence":
-        return [_plain(item, f"{path}[{i}]", found) for i, item in enumerate(node.value)]
+        return [_plain(item, f"{path}[{i}]", reading) for i, item in enumerate(node.value)]
     return _scalar(tag, node.value)
 
 
@@ -228,7 +246,7 @@ def _integer(text: str) -> int:
     return sign * int(digits, 8 if len(digits) > 1 and digits[0] == "0" else 10)
 
 
-def _mapping(node: Any, path: str, found: list[str]) -> Json:
+def _mapping(node: Any, path: str, reading: _Reading) -> Json:
     out: Json = {}
     merged: Json = {}
     for key_node, value_node in node.value:
@@ -236,14 +254,14 @@ def _mapping(node: Any, path: str, found: list[str]) -> Json:
         if key_node.tag.endswith(":merge"):
             sources = value_node.value if value_node.id == "sequence" else [value_node]
             for source in sources:
-                merged = _plain(source, path, found) | merged
+                merged = _plain(source, path, reading) | merged
             continue
         if key_node.id != "scalar":
             raise ValueError("yaml: invalid map key")
         key = _key(_scalar(key_node.tag.rpartition(":")[2], key_node.value))
         if key in out:
-            found.append(inner)
-        out[key] = _plain(value_node, inner, found)
+            reading.duplicates.append(inner)
+        out[key] = _plain(value_node, inner, reading)
     return merged | out
 
 

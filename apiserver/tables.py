@@ -15,8 +15,6 @@ import orjson
 from apiserver import schemas
 from apiserver.registry.base import Column, Object, ResourceDef
 
-INCLUDES = ("", "None", "Metadata", "Object")
-
 
 def render_table(
     resource: ResourceDef,

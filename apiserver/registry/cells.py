@@ -6,7 +6,7 @@ Source: kubernetes/pkg/printers/internalversion/printers.go; k8s.io/apimachinery
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -101,12 +101,3 @@ NAME = Column("Name", "string", "@ObjectMeta.name", field("metadata.name"), form
 AGE = Column(
     "Age", "string", "@ObjectMeta.creationTimestamp", lambda o, now: since(at(o, "metadata.creationTimestamp"), now)
 )
-
-
-def columns(*between: Column) -> tuple[Column, ...]:
-    """NAME first; AGE is placed by the caller where it stands."""
-    return (NAME, *between)
-
-
-def joined(values: Iterable[str], separator: str = ",") -> str:
-    return separator.join(values)

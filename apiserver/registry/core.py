@@ -47,14 +47,6 @@ def _prepare_namespace_update(new: Object, old: Object) -> None:
     new["spec"] = old.get("spec") or {}
 
 
-def finalize_namespace(new: Object, old: Object) -> None:
-    """The `finalize` subresource: only spec.finalizers changes."""
-    finalizers = at(new, "spec.finalizers", [])
-    status_only(new, old)
-    new["status"] = old.get("status") or {}
-    new["spec"] = {"finalizers": finalizers} if finalizers else {}
-
-
 def _check_namespace(obj: Object, faults: Faults) -> None:
     check_meta(obj, False, names.name_is_label, faults)
     for i, finalizer in enumerate(at(obj, "spec.finalizers", [])):

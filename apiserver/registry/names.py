@@ -18,8 +18,6 @@ _DNS1035 = "[a-z]([-a-z0-9]*[a-z0-9])?"
 _KEY_NAME = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
 _LABEL_VALUE = f"({_KEY_NAME})?"
 _CONFIG_KEY = "[-._a-zA-Z0-9]+"
-_ENV_NAME = "[-._a-zA-Z][-._a-zA-Z0-9]*"
-_C_IDENTIFIER = "[A-Za-z_][A-Za-z0-9_]*"
 _HTTP_HEADER = "[-A-Za-z0-9]+"
 
 _label = re.compile(_LABEL).fullmatch
@@ -30,7 +28,6 @@ _label_value = re.compile(_LABEL_VALUE).fullmatch
 _config_key = re.compile(_CONFIG_KEY).fullmatch
 _wildcard = re.compile(r"\*\." + _SUBDOMAIN).fullmatch
 _relaxed_env_name = re.compile(r"[\x20-\x3c\x3e-\x7e]+").fullmatch
-_c_identifier = re.compile(_C_IDENTIFIER).fullmatch
 _http_header = re.compile(_HTTP_HEADER).fullmatch
 _port_name = re.compile("[a-z0-9-]+").fullmatch
 
@@ -186,13 +183,6 @@ def env_name(value: str) -> list[str]:
     if _relaxed_env_name(value):
         return []
     return ["a valid environment variable name must consist only of printable ASCII characters other than '='"]
-
-
-def c_identifier(value: str) -> list[str]:
-    if _c_identifier(value):
-        return []
-    text = "a valid C identifier must start with alphabetic character or '_', followed by a string of alphanumeric "
-    return [_regex_error(text + "characters or '_'", _C_IDENTIFIER, "my_name", "MY_NAME", "MyName")]
 
 
 def http_header_name(value: str) -> list[str]:

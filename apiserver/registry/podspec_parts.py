@@ -5,7 +5,6 @@ from __future__ import annotations
 from apiserver.registry import labels, names, quantity
 from apiserver.registry.base import Object
 from apiserver.registry.faults import Faults
-from apiserver.registry.meta import check_labels
 
 TAINT_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 _STANDARD_RESOURCES = ("cpu", "memory", "ephemeral-storage")
@@ -190,7 +189,3 @@ def check_spread(constraints: list[Object], path: str, faults: Faults) -> None:
         seen.add((key, when))
         if selector := constraint.get("labelSelector"):
             labels.check_selector(selector, f"{where}.labelSelector", faults)
-
-
-def check_node_selector(selector: Object, path: str, faults: Faults) -> None:
-    check_labels(selector, path, faults)

@@ -132,6 +132,21 @@ def test_what_cannot_be_read_at_all() -> None:
         decode.decode(b" " * (decode.MAX_BODY_B + 1), "application/json", resource("v1/pods"))
 
 
+def test_depth_has_a_limit() -> None:
+    for text in ('{"data":' * 5000, '{"metadata":{"annotations":' + "[" * 500 + "]" * 500 + "}}"):
+        with pytest.raises(BadRequest, match="exceeded max depth"):
+            read(text)
+
+
+def test_yaml_aliases_cannot_blow_up() -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
+    with pytest.raises(BadRequest, match="excessive aliasing"):
+        read("\n".join(lines), media="application/yaml")
+    with pytest.raises(BadRequest):
+        read("[" * 3000, media="application/yaml")
+
+
 def test_yaml_has_the_scalars_of_go() -> None:
     with pytest.raises(BadRequest, match=r"cannot unmarshal bool into Go struct field ObjectMeta\.metadata\.name"):
         read("metadata: {name: y}", media="application/yaml")
