@@ -1,6 +1,7 @@
 """The tree of errors that every component raises and catches.
 
-`ApiError` is the wire `Status` object of the API conventions; nobody matches on message text, only on class or `reason`.
+`ApiError` is the wire `Status` object of the API conventions; nobody matches on message text, only on class or
+`reason`.
 Source: https://github.com/kubernetes/community/blob/master/contributors/devel/sig-architecture/api-conventions.md
 """
 
@@ -89,8 +90,8 @@ class StatusCause(NamedTuple):
 class ApiError(ClusterError):
     """A Kubernetes `Status` with status Failure.
 
-    `details` holds the keys of StatusDetails (name, group, kind, uid, causes, retryAfterSeconds). `from_status` gives the
-    subclass that fits the reason, so that a client catches `NotFound`, not a code.
+    `details` holds the keys of StatusDetails (name, group, kind, uid, causes, retryAfterSeconds). `from_status` gives
+    the subclass that fits the reason, so that a client catches `NotFound`, not a code.
     """
 
     code: ClassVar[int] = 500
@@ -200,7 +201,7 @@ class Invalid(ApiError):
 
     @classmethod
     def of(cls, group: str, kind: str, name: str, causes: Sequence[StatusCause]) -> Invalid:
-        """`Service "web" is invalid: spec.ports[0].port: Invalid value: ...`, as apimachinery's NewInvalid prints it."""
+        """`Service "web" is invalid: spec.ports[0].port: Invalid ...`, as apimachinery's NewInvalid prints it."""
         texts = list(dict.fromkeys(f"{c.field}: {c.message}" if c.field else c.message for c in causes))
         text = texts[0] if len(texts) == 1 else "[" + ", ".join(texts) + "]"
         gk = f"{kind}.{group}" if group else kind
