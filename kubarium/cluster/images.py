@@ -1,7 +1,7 @@
 """Base images: pulled where a registry answers, else stand-ins made from Debian packages.
 
-A stand-in is a minimal root file system out of the packages' own files: static catatonit for `pause`, static busybox,
-nginx with the libraries it needs. An alias file tells the kubelet which names of tutorials a stand-in takes; any other
+A stand-in is a minimal root file system out of the packages' own files: static catatonit for `pause`, busybox and
+nginx with the libraries they need. An alias file tells the kubelet which names of tutorials a stand-in takes; any other
 name fails to pull, as it should.
 """
 
@@ -25,7 +25,7 @@ BUSYBOX = "kubarium/busybox"
 NGINX = "kubarium/nginx"
 TAG = "latest"
 RECIPE_LABEL = "io.kubarium.recipe"
-RECIPES = "2"  # of all stand-ins together; raised when one changes, so that older ones are made anew
+RECIPES = "3"  # of all stand-ins together; raised when one changes, so that older ones are made anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,12 +225,10 @@ def _lay_busybox(files: Path, root: Path) -> None:
     (root / "usr").mkdir()
     (root / "usr/bin").symlink_to("../bin")
     (root / "sbin").symlink_to("bin")
+    _copy_libraries(files, root)
 
 
-def _lay_nginx(files: Path, root: Path) -> None:
-    _lay_busybox(files, root)
-    (root / "usr/sbin").mkdir()
-    _copy(files, root, "usr/sbin/nginx", "etc/nginx/mime.types", "usr/share/nginx/html")
+def _copy_libraries(files: Path, root: Path) -> None:
     for library in [
         *files.glob("lib/*/*.so*"),
         *files.glob("usr/lib/*/*.so*"),
@@ -239,6 +237,12 @@ def _lay_nginx(files: Path, root: Path) -> None:
     ]:
         _copy(files, root, str(library.relative_to(files)))
     _merge_library_folders(root)
+
+
+def _lay_nginx(files: Path, root: Path) -> None:
+    _lay_busybox(files, root)
+    (root / "usr/sbin").mkdir()
+    _copy(files, root, "usr/sbin/nginx", "etc/nginx/mime.types", "usr/share/nginx/html")
     (root / "etc/nginx/nginx.conf").write_text(_NGINX_CONF)
     (root / "etc/nginx/conf.d").mkdir()
     (root / "etc/nginx/conf.d/default.conf").write_text(_NGINX_DEFAULT)
@@ -322,15 +326,16 @@ IMAGES: dict[str, StandIn] = {
     "busybox": StandIn(
         BUSYBOX,
         "docker.io/library/busybox:latest",
-        ("busybox-static",),
+        ("busybox",),  # not busybox-static, whose wget ends in a segmentation fault when it looks up a name
         _lay_busybox,
         ('CMD ["sh"]', _PATH),
         ("busybox", "registry.k8s.io/e2e-test-images/busybox"),
+        libraries=True,
     ),
     "nginx": StandIn(
         NGINX,
         "docker.io/library/nginx:latest",
-        ("nginx", "nginx-common", "busybox-static"),
+        ("nginx", "nginx-common", "busybox"),
         _lay_nginx,
         (
             'CMD ["nginx", "-g", "daemon off;"]',
