@@ -1,8 +1,8 @@
 """Cluster IPs and node ports: each belongs to one Service at a time.
 
 What is taken follows from the Services themselves, so nothing leaks and nothing is kept: the table is filled from the
-watch cache at the start and follows it. A reservation is in the table before the Service is written and confirmed with the
-revision of the write, so two requests at the same time never get the same address.
+watch cache at the start and follows it. A reservation is in the table before the Service is written and confirmed with
+the revision of the write, so two requests at the same time never get the same address.
 
 Dynamic addresses and ports come from the upper part of their range, so that the lower part stays free for those whom
 people name. Source: KEP-3070 (reserved Service IP range), KEP-3668 (reserved NodePort range).

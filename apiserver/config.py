@@ -37,7 +37,6 @@ class Config:
     service_network: Network
     node_ports: PortRange
     advertise_address: str
-    advertise_port: int
     kubelet_client_certificate: str
     kubelet_client_key: str
     kubelet_certificate_authority: str
@@ -71,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="N",
-        help="an inherited listening socket; repeatable",
+        help="an inherited listening socket; repeatable, the first one's port is advertised",
     )
     add("--tls-cert-file", default="", help="default: a certificate of a CA made at the start")
     add("--tls-private-key-file", default="")
@@ -124,7 +123,6 @@ def parse_config(argv: Sequence[str] | None = None) -> Config:
         service_network=parse_network(flags.service_cluster_ip_range),
         node_ports=parse_port_range(flags.service_node_port_range),
         advertise_address=parse_address("--advertise-address", flags.advertise_address or advertised(bind)),
-        advertise_port=flags.secure_port,
         kubelet_client_certificate=flags.kubelet_client_certificate,
         kubelet_client_key=flags.kubelet_client_key,
         kubelet_certificate_authority=flags.kubelet_certificate_authority,

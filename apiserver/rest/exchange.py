@@ -60,6 +60,9 @@ class Exchange:
             return b""
         if (http.content_length or 0) > BODY_LIMIT:
             raise too_large()
+        if http.headers.get("Expect", "").lower() == "100-continue":
+            await http.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            http.writer.output_size = 0
         chunks, size = [], 0
         try:
             while chunk := await http.content.readany():

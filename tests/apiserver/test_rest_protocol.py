@@ -102,6 +102,22 @@ def test_a_body_beyond_three_megabytes_is_refused(shared_apiserver: ApiServer) -
     assert (answer.status, answer.body["reason"]) == (413, "RequestEntityTooLarge")
 
 
+def test_a_client_that_waits_to_be_asked_for_its_body_is_asked(shared_apiserver: ApiServer) -> None:
+    """As curl does with large bodies. RFC 9110 10.1.1."""
+    where = urlsplit(shared_apiserver.url)
+    body = json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "asked"}}).encode()
+    head = (
+        f"POST {DEFAULT}/configmaps HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {shared_apiserver.token}\r\n"
+        f"Expect: 100-continue\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with socket.create_connection((where.hostname or "", where.port or 0), 10) as plain:
+        stream = shared_apiserver.tls.wrap_socket(plain, server_hostname="127.0.0.1")
+        stream.sendall(head.encode())
+        assert stream.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        stream.sendall(body)
+        assert stream.recv(100).startswith(b"HTTP/1.1 201 ")
+
+
 def test_health_and_version_are_open_and_nothing_else_is(shared_apiserver: ApiServer) -> None:
     for path in ("/healthz", "/livez", "/readyz", "/readyz/ping", "/readyz/store"):
         assert shared_apiserver.get(path, token="").body == "ok"
