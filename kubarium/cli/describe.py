@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from kubarium.cli import kinds, tabs, target
 from kubarium.cli.flags import Parser
@@ -34,14 +34,17 @@ def main(command: str, argv: list[str]) -> None:
     server = Server(target.find(args))
     namespace = args.namespace or server.namespace
     errors: list[ApiError] = []
-    found: list[tuple[Kind, Obj]] = []
+    found: list[Found] = []
     for kind, names in selection(server, args.words, args.filename, args.recursive):
         everywhere = args.all_namespaces or not kind.namespaced
-        objects = _found(server, kind, "" if everywhere else namespace, names, args.selector, errors)
-        found += [(kind, obj) for obj in objects]
-    events = args.show_events == "true" and len(found) == 1  # kubectl shows none for several objects
-    texts = [tabs.expand(describe(server, kind, obj, events=events)) for kind, obj in found]
-    sys.stdout.write("\n\n".join(texts))
+        found += _found(server, kind, "" if everywhere else namespace, names, args.selector, errors)
+    # As kubectl has it: events only of a single object that was named in full.
+    events = args.show_events == "true" and len(found) == 1 and not found[0].alike
+    texts = [tabs.expand(describe(server, one.kind, one.obj, events=events)) for one in found]
+    if any(one.alike for one in found):
+        sys.stdout.write("".join(f"{text}\n" for text in texts))
+    else:
+        sys.stdout.write("\n\n".join(texts))
     sys.stdout.flush()
     if not texts and not errors:
         print("No resources found" + ("" if args.all_namespaces else f" in {namespace} namespace."), file=sys.stderr)
@@ -51,22 +54,31 @@ def main(command: str, argv: list[str]) -> None:
         raise Exit(1)
 
 
+class Found(NamedTuple):
+    """`alike`: not named, but its name begins with what was asked for."""
+
+    kind: Kind
+    obj: Obj
+    alike: bool = False
+
+
 def _found(
     server: Server, kind: Kind, namespace: str, names: Sequence[str], selector: str, errors: list[ApiError]
-) -> Iterator[Obj]:
+) -> Iterator[Found]:
     """The objects named (a name that is none may be the beginning of one), or all."""
+    stamp = {"apiVersion": kind.api_version, "kind": kind.kind}
     if not names:
         for item in server.get(kind.path(namespace), {"labelSelector": selector}).get("items") or ():
-            yield {"apiVersion": kind.api_version, "kind": kind.kind, **item}
+            yield Found(kind, {**stamp, **item})
     for name in names:
         if kind.namespaced and not namespace:
             raise UsageError("a resource cannot be retrieved by name across all namespaces")
         try:
-            yield server.get(kind.path(namespace, name))
+            yield Found(kind, server.get(kind.path(namespace, name)))
         except NotFound as err:
             items = server.get(kind.path(namespace)).get("items") or ()
             alike = [item for item in items if item["metadata"]["name"].startswith(name)]
-            yield from ({"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in alike)
+            yield from (Found(kind, {**stamp, **item}, True) for item in alike)
             if not alike:
                 errors.append(err)
 
@@ -156,7 +168,9 @@ def _event(event: Obj, now: float) -> str:
     if count > 1:
         when = f"{when} (x{count} over {age(first or '', now)})"
     source = (event.get("source") or {}).get("component") or event.get("reportingComponent", "")
-    return f"{event.get('type', '')}\t{event.get('reason', '')}\t{when}\t{source}\t{event.get('message', '').strip()}"
+    part = (event.get("involvedObject") or {}).get("fieldPath")
+    message = (f"{part}: " if part else "") + event.get("message", "").strip()
+    return f"{event.get('type', '')}\t{event.get('reason', '')}\t{when}\t{source}\t{message}"
 
 
 def generic(server: Server, obj: Obj) -> Lines:

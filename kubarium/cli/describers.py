@@ -11,7 +11,8 @@ from kubarium.cli.http import Server
 from kubarium.machinery.quantity import parse_quantity
 from kubarium.machinery.times import age
 
-WITHOUT_EVENTS = ("namespaces", "secrets", "endpoints", "events")
+REVISION = "deployment.kubernetes.io/revision"
+WITHOUT_EVENTS = ("namespaces", "secrets", "events")
 
 
 def service(server: Server, obj: Obj) -> Lines:
@@ -63,7 +64,45 @@ def _backends(server: Server, namespace: str, name: str) -> dict[str, str]:
     }
 
 
-def deployment(_: Server, obj: Obj) -> Lines:
+def _port_table(ports: Any, indent: str) -> Lines:
+    if not ports:
+        return [f"{indent}Ports:\t<unset>"]
+    lines = [f"{indent}Ports:", f"{indent}  Name\tPort\tProtocol", f"{indent}  ----\t----\t--------"]
+    return lines + [
+        f"{indent}  {port.get('name') or '<unset>'}\t{port.get('port', '<unset>')}\t{port.get('protocol', 'TCP')}"
+        for port in ports
+    ]
+
+
+def endpoints(_: Server, obj: Obj) -> Lines:
+    lines = [*head(obj), "Subsets:"]
+    for subset in obj.get("subsets") or ():
+        for title, field in (("Addresses", "addresses"), ("NotReadyAddresses", "notReadyAddresses")):
+            lines.append(f"  {title}:\t" + (",".join(one["ip"] for one in subset.get(field) or ()) or "<none>"))
+        lines += [*_port_table(subset.get("ports"), "  "), ""]
+    return lines
+
+
+def endpointslice(_: Server, obj: Obj) -> Lines:
+    lines = [*head(obj), f"AddressType:\t{obj.get('addressType', '')}", *_port_table(obj.get("ports"), "")]
+    if not obj.get("endpoints"):
+        return [*lines, "Endpoints: <none>"]
+    lines.append("Endpoints:")
+    for one in obj["endpoints"]:
+        ready = (one.get("conditions") or {}).get("ready")
+        lines += [
+            f"  - Addresses:\t{','.join(one.get('addresses') or ())}",
+            "    Conditions:",
+            f"      Ready:\t{'<unset>' if ready is None else str(ready).lower()}",
+            f"    Hostname:\t{one.get('hostname') or '<unset>'}",
+        ]
+        if ref := one.get("targetRef"):
+            lines.append(f"    TargetRef:\t{ref.get('kind')}/{ref.get('name')}")
+        lines += [f"    NodeName:\t{one.get('nodeName') or '<unset>'}", f"    Zone:\t{one.get('zone') or '<unset>'}"]
+    return lines
+
+
+def deployment(server: Server, obj: Obj) -> Lines:
     meta, spec, status = obj["metadata"], obj["spec"], obj.get("status") or {}
     strategy = spec.get("strategy") or {}
     counts = (
@@ -88,18 +127,54 @@ def deployment(_: Server, obj: Obj) -> Lines:
     lines += pod_template(spec["template"])
     if status.get("conditions"):
         lines += ["Conditions:", "  Type\tStatus\tReason", "  ----\t------\t------"]
-        lines += [f"  {c['type']}\t{c['status']}\t{c.get('reason', '')}" for c in status["conditions"]]
-    return lines
+        lines += [f"  {c['type']} \t{c['status']}\t{c.get('reason', '')}" for c in status["conditions"]]
+    return lines + _replicasets_of(server, obj)
 
 
-def replicaset(_: Server, obj: Obj) -> Lines:
+def _replicasets_of(server: Server, obj: Obj) -> Lines:
+    """The ReplicaSet of the current revision, and those before it."""
+    meta = obj["metadata"]
+    found = server.get(f"/apis/apps/v1/namespaces/{meta['namespace']}/replicasets").get("items") or ()
+    owned = [one for one in found if _is_owned(one, meta["uid"])]
+    if not owned:
+        return []
+    revision = (meta.get("annotations") or {}).get(REVISION)
+    current = [one for one in owned if (one["metadata"].get("annotations") or {}).get(REVISION) == revision]
+    before = [one for one in owned if one not in current]
+    return [f"OldReplicaSets:\t{_created(before)}", f"NewReplicaSet:\t{_created(current)}"]
+
+
+def _is_owned(obj: Obj, uid: str) -> bool:
+    return any(one.get("uid") == uid for one in obj["metadata"].get("ownerReferences") or ())
+
+
+def _created(replicasets: list[Obj]) -> str:
+    texts = [
+        f"{one['metadata']['name']} ({(one.get('status') or {}).get('replicas', 0)}/{one['spec'].get('replicas', 0)} "
+        "replicas created)"
+        for one in replicasets
+    ]
+    return ", ".join(texts) or "<none>"
+
+
+def replicaset(server: Server, obj: Obj) -> Lines:
     spec, status = obj["spec"], obj.get("status") or {}
     owner = next((o for o in obj["metadata"].get("ownerReferences") or () if o.get("controller")), None)
     lines = head(obj, f"Selector:\t{_selector(spec.get('selector'))}")
     if owner:
         lines.append(f"Controlled By:\t{owner['kind']}/{owner['name']}")
     lines.append(f"Replicas:\t{status.get('replicas', 0)} current / {spec.get('replicas', 1)} desired")
+    lines.append(f"Pods Status:\t{_phases(server, obj)}")
     return lines + pod_template(spec["template"])
+
+
+def _phases(server: Server, obj: Obj) -> str:
+    meta = obj["metadata"]
+    selector = ",".join(f"{k}={v}" for k, v in ((obj["spec"].get("selector") or {}).get("matchLabels") or {}).items())
+    found = server.get(f"/api/v1/namespaces/{meta['namespace']}/pods", {"labelSelector": selector}).get("items") or ()
+    phases = [(one.get("status") or {}).get("phase") for one in found if _is_owned(one, meta["uid"])]
+    shown = {"Running": "Running", "Pending": "Waiting", "Succeeded": "Succeeded", "Failed": "Failed"}
+    return " / ".join(f"{phases.count(phase)} {title}" for phase, title in shown.items())
 
 
 def _selector(selector: Mapping[str, Any] | None) -> str:
@@ -267,6 +342,11 @@ def _decoded_size(value: str) -> int:
     return len(base64.b64decode(value))
 
 
+def serviceaccount(_: Server, obj: Obj) -> Lines:
+    secrets = [one["name"] for one in obj.get("imagePullSecrets") or ()] or ["<none>"]
+    return [*head(obj), f"Image pull secrets:\t{secrets[0]}", *(f"\t{name}" for name in secrets[1:])]
+
+
 def namespace(_: Server, obj: Obj) -> Lines:
     return [*head(obj, namespaced=False), f"Status:\t{(obj.get('status') or {}).get('phase', '')}"]
 
@@ -310,10 +390,13 @@ DESCRIBERS: dict[str, Describer] = {
     "pods": pod,
     "services": service,
     "deployments": deployment,
+    "endpoints": endpoints,
+    "endpointslices": endpointslice,
     "replicasets": replicaset,
     "nodes": node,
     "configmaps": configmap,
     "secrets": secret,
+    "serviceaccounts": serviceaccount,
     "namespaces": namespace,
     "ingresses": ingress,
 }

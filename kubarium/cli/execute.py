@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -139,8 +140,11 @@ class Session:
         raise ClusterError("the connection to the container was lost before its command ended")
 
     async def _send_input(self, socket: Any) -> None:
+        pieces: asyncio.Queue[bytes] = asyncio.Queue(maxsize=4)
         loop = asyncio.get_running_loop()
-        while piece := await loop.run_in_executor(None, _read_input):
+        # No executor: it would be waited for at the end, and the terminal may never send another byte.
+        threading.Thread(target=_read_input, args=(loop, pieces), daemon=True).start()
+        while piece := await pieces.get():
             await socket.send_bytes(bytes([STDIN]) + piece)
         if socket.protocol == V5:
             await socket.send_bytes(bytes([CLOSE, STDIN]))
@@ -172,8 +176,13 @@ class Session:
         return 1
 
 
-def _read_input() -> bytes:
-    return os.read(0, PIECE)
+def _read_input(loop: asyncio.AbstractEventLoop, pieces: asyncio.Queue[bytes]) -> None:
+    """Pass standard input on, no faster than it is sent; b"" is its end."""
+    piece = b"."
+    with contextlib.suppress(RuntimeError):  # the command ended, and with it the loop
+        while piece:
+            piece = os.read(0, PIECE)
+            asyncio.run_coroutine_threadsafe(pieces.put(piece), loop).result()
 
 
 def _write(fd: int, data: bytes) -> None:

@@ -7,7 +7,8 @@ import json
 import os
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -29,6 +30,7 @@ class Server:
         self.target = target
         self.config = target.config
         self._connection: http.client.HTTPConnection | None = None
+        self._warned: set[str] = set()
 
     @property
     def namespace(self) -> str:
@@ -107,12 +109,21 @@ class Server:
         url = quote(path, safe="/:") + ("?" + "&".join(parts) if parts else "")
         try:
             response = self._exchange(method, url, payload, headers, timeout_s)
+            self._warn(response.headers.get_all("Warning") or ())
             if response.status >= 400:
                 raise _refusal(response.read(), response.status)
         except (OSError, http.client.HTTPException) as err:
             self.close()
             raise self.target.unreachable(_reason(err)) from err
         return response
+
+    def _warn(self, headers: Iterable[str]) -> None:
+        """Show the server's warnings (`299 - "text"`), each once."""
+        for header in headers:
+            text = header.partition('"')[2].rpartition('"')[0].replace('\\"', '"') or header
+            if text not in self._warned:
+                self._warned.add(text)
+                print(f"Warning: {text}", file=sys.stderr)
 
     def _exchange(
         self, method: str, url: str, payload: bytes | None, headers: Mapping[str, str], timeout_s: float | None
