@@ -6,7 +6,6 @@ What stands in the way is told as a `Held`: until when to leave the container al
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from kubarium.machinery.errors import ContainerError
 from kubelet import make, probes
 from kubelet.context import NodeContext
 from kubelet.env import ContainerConfigError, expand, make_env, needs_pod_ip
-from kubelet.files import inside
+from kubelet.files import mount_sub_path
 from kubelet.images import pull_policy
 from kubelet.network import PodNetwork, SandboxLost
 from kubelet.plan import Start, Waiting, go_duration
@@ -32,6 +31,7 @@ from kubelet.runtimes.base import (
     Runtime,
     RuntimeUnavailable,
 )
+from kubelet.volumes import VolumeError
 
 CONFIG_RETRY_S = 5.0
 CREATE_RETRY_S = 2.0
@@ -100,36 +100,28 @@ class ContainerOps:
         await self._context.services.synced()
         node = self._context.facts(self._network.ips)
         env = make_env(pod, container, self._context.sources(pod.metadata.namespace), node)
-        with contextlib.ExitStack() as stack:
-            mounts = tuple(await asyncio.to_thread(self._mounts, pod, container, start, env, stack))
-            spec = make.container_spec(pod, container, start, image=image, info=info, env=env, mounts=mounts, node=node)
-            try:
-                made = await self._runtime.create_container(sandbox, spec)
-            except RuntimeUnavailable:
-                raise
-            except ContainerError as err:
-                raise CreateError(str(err)) from err
-            self._event("Normal", "Created", f"Created container: {container.name}", container.name)
-            await self._network.ready()
-            if container.lifecycle is not None and container.lifecycle.post_start is not None:
-                self.starting.add(made)
-            try:
-                await self._runtime.start_container(made)
-            except BaseException:
-                self.starting.discard(made)
-                raise
+        mounts = tuple(await asyncio.to_thread(self._mounts, pod, container, start, env))
+        spec = make.container_spec(pod, container, start, image=image, info=info, env=env, mounts=mounts, node=node)
+        try:
+            made = await self._runtime.create_container(sandbox, spec)
+        except RuntimeUnavailable:
+            raise
+        except ContainerError as err:
+            raise CreateError(str(err)) from err
+        self._event("Normal", "Created", f"Created container: {container.name}", container.name)
+        await self._network.ready()
+        if container.lifecycle is not None and container.lifecycle.post_start is not None:
+            self.starting.add(made)
+        try:
+            await self._runtime.start_container(made)
+        except BaseException:
+            self.starting.discard(made)
+            raise
         self._event("Normal", "Started", f"Started container {container.name}", container.name)
         return made
 
-    def _mounts(
-        self,
-        pod: objects.Pod,
-        container: objects.Container,
-        start: Start,
-        env: dict[str, str],
-        stack: contextlib.ExitStack,
-    ) -> list[Mount]:
-        """Blocking. Ways into a subPath stay open in `stack` until the container has started."""
+    def _mounts(self, pod: objects.Pod, container: objects.Container, start: Start, env: dict[str, str]) -> list[Mount]:
+        """Blocking. Raises CreateError for a subPath that leads out of its volume."""
         folder = self._context.folder(pod.metadata.uid)
         mounts = make.etc_mounts(
             container,
@@ -137,15 +129,17 @@ class ContainerOps:
             resolv_conf=str(folder.etc("resolv.conf")),
             termination_log=str(folder.make_termination_message(container.name, start.restart_count)),
         )
-        for mount in container.volume_mounts:
-            source = self._volumes.path(mount.name)
+        for index, mount in enumerate(container.volume_mounts):
+            source = Path(self._volumes.path(mount.name))
             sub_path = expand(mount.sub_path_expr, env) if mount.sub_path_expr else mount.sub_path
             if sub_path:
-                if self._runtime.name == "host":
-                    source = str(Path(source) / sub_path)
-                else:
-                    source = stack.enter_context(inside(Path(source), sub_path))
-            mounts.append(make.volume_mount(mount, source, read_only=self._volumes.read_only(mount.name)))
+                target = folder.sub_path(container.name, index)
+                try:
+                    mount_sub_path(source, sub_path, target)
+                except VolumeError as err:
+                    raise CreateError(str(err)) from err
+                source = target
+            mounts.append(make.volume_mount(mount, str(source), read_only=self._volumes.read_only(mount.name)))
         return mounts
 
     async def _post_start(self, pod: objects.Pod, container: objects.Container, made: ContainerId) -> None:

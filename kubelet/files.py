@@ -2,6 +2,7 @@
 
     ROOT/pods/UID/etc/{hosts,resolv.conf}                     bound into every container
     ROOT/pods/UID/volumes/kubernetes.io~KIND/NAME             one folder a volume
+    ROOT/pods/UID/subpaths/CONTAINER/INDEX                    mounts of what a subPath leads to
     ROOT/pods/UID/containers/NAME/RESTART_COUNT               the termination message
 
 Everything here blocks; call it in a thread where it may take long. Secrets lie on disk below a folder that only root
@@ -18,7 +19,6 @@ import shutil
 import stat
 import struct
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from kubarium.machinery import objects
@@ -27,6 +27,7 @@ from kubelet.volumes import File, Payload, VolumeError, has_files
 
 DATA = "..data"
 MNT_DETACH = 2
+MS_BIND = 0x1000
 OPENAT2, O_PATH = 437, 0o10000000
 RESOLVE_NO_MAGICLINKS, RESOLVE_BENEATH = 0x02, 0x08
 HOST_PATH_CHECKS = {
@@ -54,6 +55,9 @@ class PodFolder:
     def termination_message(self, container: str, restart_count: int) -> Path:
         return self.path / "containers" / container / str(restart_count)
 
+    def sub_path(self, container: str, index: int) -> Path:
+        return self.path / "subpaths" / container / str(index)
+
     def make(self) -> None:
         """The folders that each pod has; only root may enter them from outside."""
         self.path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
@@ -80,7 +84,7 @@ class PodFolder:
     def remove(self) -> None:
         """Unmount what is mounted below, then delete; no error where it is gone."""
         for target in mounts_below(self.path):
-            _libc.umount2(os.fsencode(target), MNT_DETACH)
+            unmount(Path(target))
         shutil.rmtree(self.path, ignore_errors=True)
 
 
@@ -190,12 +194,11 @@ def _shown(target: Path) -> dict[str, File] | None:
     }
 
 
-@contextlib.contextmanager
-def inside(base: Path, sub_path: str) -> Iterator[str]:
-    """A path to `sub_path` within a volume that no link in it can lead out of; a folder is made where nothing is.
+def mount_sub_path(base: Path, sub_path: str, target: Path) -> None:
+    """Bind `sub_path` of a volume to `target`; no link in the volume can lead out of it.
 
-    The path goes through a descriptor of ours and is good until the context ends: until the container has started.
-    Raises VolumeError. Source: openat2(2).
+    A folder is made where nothing is. The engine could not take a descriptor of ours as the source: what is opened here
+    belongs to this mount namespace, so it is mounted here. Raises VolumeError. Source: openat2(2).
     """
     try:
         fd = _open_beneath(base, sub_path)
@@ -203,9 +206,22 @@ def inside(base: Path, sub_path: str) -> Iterator[str]:
         text = "leads out of the volume" if err.errno in (errno.EXDEV, errno.ELOOP) else str(err.strerror)
         raise VolumeError(f'failed to prepare subPath "{sub_path}": {text}') from err
     try:
-        yield f"/proc/{os.getpid()}/fd/{fd}"
+        unmount(target)
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            target.mkdir(mode=0o750, parents=True, exist_ok=True)
+        else:
+            target.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+            target.touch()
+        if _libc.mount(f"/proc/self/fd/{fd}".encode(), os.fsencode(target), None, MS_BIND, None) != 0:
+            raise VolumeError(f'failed to mount subPath "{sub_path}": {os.strerror(ctypes.get_errno())}')
     finally:
         os.close(fd)
+
+
+def unmount(target: Path) -> None:
+    """Take the mounts at `target` away, as many as lie there; none is no error."""
+    while _libc.umount2(os.fsencode(target), MNT_DETACH) == 0:
+        pass
 
 
 def _open_beneath(base: Path, sub_path: str) -> int:
