@@ -157,19 +157,18 @@ def setup_cmd(dev: bool, docker_socket: str) -> None:
 
 @click.command("images")
 @click.option("--docker-socket", default="", help="Unix socket of the Docker engine.  [default: one that answers]")
-@click.option("--compose", is_flag=True, help="Also what the Compose file needs: a Python base image, etcd, wheels.")
+@click.option("--compose/--no-compose", default=True, show_default=True, help="Also what the Compose file builds on.")
 @one_line_errors
 def images_cmd(docker_socket: str, compose: bool) -> None:
-    """Pull the base images, or make stand-ins from Debian packages."""
-    from kubarium.cluster import engine, images
-    from kubarium.cluster.paths import ClusterPaths
+    """Pull the base images, or make stand-ins from Debian packages; for Compose also a Python image, etcd, wheels."""
+    from kubarium.cluster import engine
     from kubarium.cluster.preflight import check_root
+    from kubarium.cluster.setup import ensure_images, ensure_wheels, show_step
 
     check_root()
-    docker = engine.ensure(docker_socket)
-    for key in images.missing(docker):
-        click.echo(f"  image {images.IMAGES[key].image} {images.provide(docker, key)}")
-    images.write_aliases(ClusterPaths.of("").aliases, docker)
+    ensure_images(engine.ensure(docker_socket), show_step, compose=compose)
+    if compose:
+        ensure_wheels(show_step)
 
 
 def _read(name: str, get: Callable[[Any], str]) -> str:

@@ -25,7 +25,7 @@ from typing import NoReturn
 from kubarium.cluster.bootstrap import apply_bootstrap
 from kubarium.cluster.components import API_PORT, Component, plan_node
 from kubarium.cluster.identities import ensure_identities
-from kubarium.cluster.namespaces import set_process_name
+from kubarium.cluster.namespaces import make_writable, set_process_name
 from kubarium.cluster.network import NODE_OCTET, LanPlan, plan_lan
 from kubarium.cluster.paths import ClusterPaths
 from kubarium.cluster.spec import CONTROL_PLANE, ClusterSpec, check_spec
@@ -186,6 +186,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if args.node not in composition.spec.node_names[1:]:
                 raise ConfigError(f"node {args.node!r}: expected one of {', '.join(composition.spec.node_names[1:])}")
             composition.paths.node_run(args.node).mkdir(parents=True, exist_ok=True)
+            make_writable("/proc/sys")  # a node routes
             return NodeRunner(node_components(composition, args.node)).run()
     except ClusterError as err:
         print(f"compose {args.role}: {err}", file=sys.stderr)

@@ -25,20 +25,25 @@ BUSYBOX = "kubarium/busybox"
 NGINX = "kubarium/nginx"
 TAG = "latest"
 RECIPE_LABEL = "io.kubarium.recipe"
-RECIPES = "3"  # of all stand-ins together; raised when one changes, so that older ones are made anew
+RECIPES = "4"  # of all stand-ins together; raised when one changes, so that older ones are made anew
 
 
 @dataclass(frozen=True, slots=True)
 class StandIn:
-    """An image of ours: what it is pulled as, what it is made of, and the names it answers to (`*`: any tag)."""
+    """An image of ours: what it is pulled as, what it is made of, and the names it answers to.
+
+    `layout` picks files out of the unpacked packages; `libraries`: those of the packages' dependencies too. One that
+    `bootstraps` is a whole small Debian instead.
+    """
 
     repository: str
     public: str
     packages: tuple[str, ...]
     layout: Callable[[Path, Path], None]
-    changes: tuple[str, ...]
+    changes: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     libraries: bool = False
+    bootstraps: bool = False
 
     @property
     def image(self) -> str:
@@ -64,12 +69,11 @@ def missing(docker: DockerApi, images: Mapping[str, StandIn] | None = None) -> l
     return [key for key, labels in found.items() if labels is None or labels.get(RECIPE_LABEL, RECIPES) != RECIPES]
 
 
-def provide(docker: DockerApi, key: str) -> str:
+def provide(docker: DockerApi, image: StandIn) -> str:
     """Pull or make one image. Returns how it came: `pulled` or `made from Debian packages`.
 
     Raises ClusterError with both reasons when neither works.
     """
-    image = IMAGES[key]
     reason = _try_pull(docker, image)
     if not reason:
         return "pulled"
@@ -83,6 +87,12 @@ def provide(docker: DockerApi, key: str) -> str:
 def make(docker: DockerApi, image: StandIn) -> None:
     """Make a stand-in from packages and hand it to the engine as one layer."""
     with tempfile.TemporaryDirectory(prefix="kubarium-image-") as scratch:
+        if image.bootstraps:
+            tar = Path(scratch, "root.tar")
+            run("mmdebstrap", "--variant=minbase", f"--include={','.join(image.packages)}", suite(), str(tar))
+            with tar.open("rb") as whole:
+                docker.import_image(image.repository, TAG, whole, _changes(image))
+            return
         files, root = Path(scratch, "files"), Path(scratch, "root")
         download = Path(scratch, "packages")
         for folder in (files, root, download):
@@ -92,7 +102,20 @@ def make(docker: DockerApi, image: StandIn) -> None:
         image.layout(files, root)
         with tempfile.TemporaryFile() as archive:
             pack(root, archive)
-            docker.import_image(image.repository, TAG, archive, (*image.changes, f"LABEL {RECIPE_LABEL}={RECIPES}"))
+            docker.import_image(image.repository, TAG, archive, _changes(image))
+
+
+def _changes(image: StandIn) -> list[str]:
+    return [*image.changes, f"LABEL {RECIPE_LABEL}={RECIPES}"]
+
+
+def suite(os_release: str | None = None) -> str:
+    """The Debian or Ubuntu release of this machine, whose packages make a base image. Raises ConfigError elsewhere."""
+    text = Path("/etc/os-release").read_text() if os_release is None else os_release
+    found = re.search(r'^VERSION_CODENAME="?([a-z]+)"?$', text, re.MULTILINE)
+    if found is None:
+        raise ConfigError("a base image can be made on Debian and Ubuntu only; elsewhere it must be pulled")
+    return found[1]
 
 
 def pack(root: Path, archive: io.IOBase | tempfile._TemporaryFileWrapper[bytes]) -> None:
@@ -222,6 +245,9 @@ def _lay_busybox(files: Path, root: Path) -> None:
     for applet in run(str(root / "bin/busybox"), "--list").split():
         if applet != "busybox":
             (root / "bin" / applet).symlink_to("busybox")
+    (root / "bin/wget").unlink()
+    (root / "bin/wget").write_text(_WGET)
+    (root / "bin/wget").chmod(0o755)
     (root / "usr").mkdir()
     (root / "usr/bin").symlink_to("../bin")
     (root / "sbin").symlink_to("bin")
@@ -256,6 +282,16 @@ def _lay_nginx(files: Path, root: Path) -> None:
         group.write("nginx:x:101:\n")
 
 
+def _lay_etcd(files: Path, root: Path) -> None:
+    _copy(files, root, "usr/bin/etcd")
+    (root / "tmp").mkdir(mode=0o1777)
+    _copy_libraries(files, root)
+
+
+def _lay_nothing(_: Path, __: Path) -> None:
+    """A bootstrapped image is complete as it is."""
+
+
 def _merge_library_folders(root: Path) -> None:
     """The loader looks in /lib and /usr/lib alike; the program's own interpreter is asked for in /lib64."""
     loaders = [*root.glob("lib/*/ld-linux*"), *root.glob("usr/lib/*/ld-linux*")]
@@ -267,6 +303,21 @@ def _merge_library_folders(root: Path) -> None:
         if not (lib64 / loader.name).exists():
             (lib64 / loader.name).symlink_to("/" + str(loader.relative_to(root)))
 
+
+# For busybox 1.35 of Debian 12: -T ends in a segmentation fault, its long form does not.
+_WGET = """\
+#!/bin/sh
+left=$#
+while [ $left -gt 0 ]; do
+    word=$1; shift; left=$((left - 1))
+    case $word in
+        -T) word=--timeout=$1; shift; left=$((left - 1)) ;;
+        -T*) word=--timeout=${word#-T} ;;
+    esac
+    set -- "$@" "$word"
+done
+exec busybox wget "$@"
+"""
 
 _NGINX_CONF = """\
 user nginx;
@@ -326,7 +377,7 @@ IMAGES: dict[str, StandIn] = {
     "busybox": StandIn(
         BUSYBOX,
         "docker.io/library/busybox:latest",
-        ("busybox",),  # not busybox-static, whose wget ends in a segmentation fault when it looks up a name
+        ("busybox",),  # not busybox-static: looking up names takes libc's modules
         _lay_busybox,
         ('CMD ["sh"]', _PATH),
         ("busybox", "registry.k8s.io/e2e-test-images/busybox"),
@@ -343,6 +394,25 @@ IMAGES: dict[str, StandIn] = {
             "EXPOSE 80",
         ),
         ("nginx",),
+        libraries=True,
+    ),
+}
+
+# What the Compose file builds on and with.
+COMPOSE_IMAGES: dict[str, StandIn] = {
+    "python": StandIn(
+        "kubarium/python",
+        "docker.io/library/python:3.11-slim",
+        ("python3", "python3-venv", "libnftables1", "ca-certificates"),
+        _lay_nothing,
+        bootstraps=True,
+    ),
+    "etcd": StandIn(
+        "kubarium/etcd",
+        "quay.io/coreos/etcd:v3.5.17",
+        ("etcd-server",),
+        _lay_etcd,
+        ('CMD ["etcd"]', _PATH),
         libraries=True,
     ),
 }

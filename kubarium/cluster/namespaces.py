@@ -13,7 +13,7 @@ from pathlib import Path
 from kubarium.machinery.errors import NetworkError
 
 CLONE_NEWNET = 0x40000000
-MS_BIND, MS_REC, MS_PRIVATE, MS_SHARED = 0x1000, 0x4000, 1 << 18, 1 << 20
+MS_REMOUNT, MS_BIND, MS_REC, MS_SHARED = 0x20, 0x1000, 0x4000, 1 << 20
 MNT_DETACH = 2
 PR_SET_NAME = 15
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -84,6 +84,11 @@ def unmount(target: Path) -> None:
     """Lazily unmount everything stacked on `target`; nothing mounted there is fine."""
     while _libc.umount2(os.fsencode(target), MNT_DETACH) == 0:
         pass
+
+
+def make_writable(point: str) -> None:
+    """Mount anew for writing what a container runtime has mounted read-only. Raises NetworkError."""
+    _call(f"remount {point}", _libc.mount(None, os.fsencode(point), None, MS_REMOUNT | MS_BIND, None))
 
 
 def set_process_name(name: str) -> None:

@@ -104,7 +104,7 @@ def check_engine(docker: DockerApi) -> None:
             f"no Docker engine answers at {docker.path}: start it, or let 'kubarium setup' install and start one"
         )
     if docker.image_labels(f"{PAUSE}:{TAG}") is None:
-        raise ConfigError(f"the Docker engine at {docker.path} lacks the image {PAUSE}: 'kubarium images' makes it")
+        raise ConfigError(f"the Docker engine at {docker.path} lacks the image {PAUSE}: 'kubarium setup' makes it")
 
 
 def check_program(name: str, package: str) -> None:

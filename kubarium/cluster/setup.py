@@ -11,6 +11,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from kubarium.cluster import engine, images, preflight
 from kubarium.cluster.dockerapi import DockerApi
@@ -19,6 +20,7 @@ from kubarium.cluster.paths import ClusterPaths
 from kubarium.machinery.errors import ClusterError, ConfigError
 
 Tell = Callable[[str, float], None]  # what was done, and how many seconds it took
+SOURCE = Path(__file__).resolve().parents[2]
 PROGRAMS = {"ip": "iproute2", "dpkg-deb": "dpkg"}
 DEV_PROGRAMS = {
     "etcd": "etcd-server",
@@ -42,12 +44,37 @@ def setup(tell: Tell, *, docker_socket: str = "", dev: bool = False) -> DockerAp
     if docker is None:
         _step(tell, f"Docker engine of our own at {engine.OUR_SOCKET}", engine.start_ours)
         docker = DockerApi(engine.OUR_SOCKET)
-    for key in images.missing(docker):
-        begun = time.monotonic()
-        how = images.provide(docker, key)
-        tell(f"image {images.IMAGES[key].image} {how}", time.monotonic() - begun)
-    images.write_aliases(ClusterPaths.of("").aliases, docker)
+    ensure_images(docker, tell)
     return docker
+
+
+def ensure_images(docker: DockerApi, tell: Tell, *, compose: bool = False) -> None:
+    """Pull or make the base images that the engine lacks, and write down which names of tutorials they answer to."""
+    wanted = images.IMAGES | (images.COMPOSE_IMAGES if compose else {})
+    if compose and images.missing(docker, images.COMPOSE_IMAGES) and not _has_program("mmdebstrap"):
+        _step(tell, "Debian packages: mmdebstrap", lambda: install(["mmdebstrap"]))
+    for key in images.missing(docker, wanted):
+        begun = time.monotonic()
+        how = images.provide(docker, wanted[key])
+        tell(f"image {wanted[key].image} {how}", time.monotonic() - begun)
+    images.write_aliases(ClusterPaths.of("").aliases, docker)
+
+
+def ensure_wheels(tell: Tell, root: Path = SOURCE) -> None:
+    """compose/wheels: all Python packages of the lock file, so that the Compose image builds without an index."""
+    lock, folder = root / "requirements.lock", root / "compose" / "wheels"
+    stamp = folder / "requirements.lock"
+    if not lock.exists():
+        raise ConfigError(f"{lock} is not there: wheels are made in a clone of the sources")
+    if stamp.exists() and stamp.read_bytes() == lock.read_bytes():
+        return
+
+    def make() -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        run(sys.executable, "-m", "pip", "wheel", "-q", "--require-hashes", "-r", str(lock), "-w", str(folder))
+        shutil.copy(lock, stamp)
+
+    _step(tell, f"Python packages for Compose in {folder}", make)
 
 
 def missing_packages(docker_socket: str = "", *, dev: bool = False) -> list[str]:

@@ -74,7 +74,7 @@ def test_a_packed_root_belongs_to_root_and_has_no_times(tmp_path: Path) -> None:
 @pytest.fixture
 def made(docker: DockerApi) -> DockerApi:
     for key in images.missing(docker):
-        images.provide(docker, key)
+        images.provide(docker, images.IMAGES[key])
     return docker
 
 
@@ -98,6 +98,17 @@ def run_container(docker: DockerApi, image: str, *command: str) -> tuple[int, st
 def test_busybox_has_its_applets(made: DockerApi) -> None:
     code, text = run_container(made, images.BUSYBOX, "sh", "-c", "id -u; which wget nslookup; ls -d /tmp")
     assert code == 0 and text.split() == ["0", "/usr/bin/wget", "/usr/bin/nslookup", "/tmp"]
+
+
+@pytest.mark.parametrize("flags", ["-T 1 -qO-", "-qO- -T1", "-q --timeout=1 -O-", "-q -O -"])
+def test_wget_takes_a_timeout_in_every_form(made: DockerApi, flags: str) -> None:
+    code, text = run_container(made, images.BUSYBOX, "sh", "-c", f"wget {flags} http://127.0.0.1:1/")
+    assert code == 1 and "Connection refused" in text
+
+
+def test_busybox_looks_up_names(made: DockerApi) -> None:
+    code, text = run_container(made, images.BUSYBOX, "sh", "-c", "wget -T 1 -qO- http://localhost:1/")
+    assert code == 1 and "Connection refused" in text
 
 
 def test_nginx_takes_its_configuration_as_the_official_image_does(made: DockerApi) -> None:

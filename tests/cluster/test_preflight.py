@@ -72,7 +72,7 @@ def test_an_engine_without_our_images(docker: DockerApi, monkeypatch: pytest.Mon
     monkeypatch.setattr(preflight, "PAUSE", "kubarium/nosuch")
     with pytest.raises(ConfigError) as caught:
         preflight.check_engine(docker)
-    assert "'kubarium images' makes it" in one_line(caught)
+    assert "'kubarium setup' makes it" in one_line(caught)
 
 
 def test_our_engine_leaves_the_host_alone(tmp_path: Path) -> None:
