@@ -256,7 +256,7 @@ def test_a_dead_node_is_survived_and_healed(lab: Lab) -> None:
     )
     survivors = {p["metadata"]["name"] for p in lab.ready_pods(web_app.WEB) if p["spec"]["nodeName"] == "node-1"}
     eventually(lambda: len(lab.endpoints("web-service")) == 3, "three endpoints")
-    script = "for i in $(seq 20); do wget -qO- -T 5 http://web-service || exit 1; done"
+    script = "for i in $(seq 20); do timeout 5 wget -qO- http://web-service || exit 1; done"
     lines = lab.in_pod(client["metadata"]["name"], "sh", "-c", script).splitlines()
     assert {line.split()[0] for line in lines} <= survivors
 

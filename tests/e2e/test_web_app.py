@@ -72,7 +72,7 @@ def test_the_ingress_is_stored_as_it_was_sent(web: Lab) -> None:
 def test_containers_of_a_pod_meet_on_localhost(lab: Lab) -> None:
     lab.kubectl("apply", "-f", "-", stdin=TWO_CONTAINERS)
     lab.kubectl("wait", "--for=condition=Ready", "pod/two-containers", "--timeout=60s")
-    ask = ["wget", "-qO-", "-T", "5", "http://127.0.0.1:7000/"]
+    ask = ["timeout", "5", "wget", "-qO-", "http://127.0.0.1:7000/"]
     answer = eventually(lambda: lab.in_pod("two-containers", *ask, container="client"), "an answer on localhost")
     assert answer.strip() == "hello next door"
     lab.kubectl("delete", "pod", "two-containers")

@@ -40,7 +40,7 @@ def check_pod_to_pod(lab: Lab) -> None:
     assert len(clients) == len(lab.workers)
     for client, address in clients.items():
         for pod in lab.ready_pods(WEB):
-            answer = lab.in_pod(client, "wget", "-qO-", "-T", "5", f"http://{pod['status']['podIP']}:8080/").split()
+            answer = lab.in_pod(client, "timeout", "5", "wget", "-qO-", f"http://{pod['status']['podIP']}:8080/").split()
             assert answer == [pod["metadata"]["name"], address]
 
 
@@ -58,7 +58,7 @@ def check_node_to_pod_and_back(lab: Lab) -> None:
             port = server.stdout.readline().strip()
             for client in lab.ready_pods("app=client"):
                 url = f"http://{lab.node_ip(node)}:{port}/"
-                seen = lab.in_pod(client["metadata"]["name"], "wget", "-qO-", "-T", "5", url)
+                seen = lab.in_pod(client["metadata"]["name"], "timeout", "5", "wget", "-qO-", url)
                 assert seen == client["status"]["podIP"]
         finally:
             server.kill()
@@ -68,7 +68,7 @@ def check_node_to_pod_and_back(lab: Lab) -> None:
 def check_service_by_name(lab: Lab) -> None:
     """`http://web-service` answers from each of the three pods, at random, with the client's own address kept."""
     for client in lab.ready_pods("app=client"):
-        script = "for i in $(seq 60); do wget -qO- -T 5 http://web-service || exit 1; done"
+        script = "for i in $(seq 60); do timeout 5 wget -qO- http://web-service || exit 1; done"
         lines = lab.in_pod(client["metadata"]["name"], "sh", "-c", script).splitlines()
         hits = Counter(line.split()[0] for line in lines)
         assert set(hits) == {p["metadata"]["name"] for p in lab.ready_pods(WEB)}
