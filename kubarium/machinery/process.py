@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import logging
 import signal
 import sys
@@ -112,7 +113,7 @@ async def serve_health(host: str, port: int, *, ready: Ready, name: str = "") ->
     app = web.Application()
     app.router.add_get("/healthz", _alive)
     app.router.add_get("/livez", _alive)
-    app.router.add_get("/readyz", lambda request: _readyz(request, checks))
+    app.router.add_get("/readyz", functools.partial(_readyz, checks))
     app.router.add_get("/metrics", _metrics)
     runner = web.AppRunner(app, access_log=None, handle_signals=False)
     await runner.setup()
@@ -132,7 +133,7 @@ async def _alive(_: web.Request) -> web.Response:
     return web.Response(text="ok")
 
 
-async def _readyz(request: web.Request, checks: Mapping[str, Callable[[], bool]]) -> web.Response:
+async def _readyz(checks: Mapping[str, Callable[[], bool]], request: web.Request) -> web.Response:
     from aiohttp import web
 
     results = {name: check() for name, check in checks.items()}
