@@ -1,6 +1,6 @@
-"""Request bodies into objects: JSON or YAML, unknown and repeated fields, wrong types, wrong kinds.
+"""Request bodies into objects: JSON, YAML or protobuf, unknown and repeated fields, wrong types, wrong kinds.
 
-Source: k8s.io/apimachinery/pkg/runtime/serializer/json; k8s.io/apiserver/pkg/endpoints/handlers (texts).
+Source: k8s.io/apimachinery/pkg/runtime/serializer/{json,protobuf}; k8s.io/apiserver/pkg/endpoints/handlers (texts).
 """
 
 from __future__ import annotations
@@ -19,12 +19,11 @@ Json = dict[str, Any]
 
 JSON_TYPES = ("application/json", "")
 YAML_TYPES = ("application/yaml", "text/yaml", "application/x-yaml")
+PROTOBUF_TYPE = "application/vnd.kubernetes.protobuf"
 MAX_BODY_B = 3 * 1024 * 1024
 MAX_YAML_VALUES = 500_000
-_MEDIA_TEXT = (
-    "the body of the request was in an unknown format - accepted media types include: "
-    "application/json, application/yaml, application/vnd.kubernetes.protobuf"
-)
+_MEDIA_TEXT = "the body of the request was in an unknown format - accepted media types include: "
+_NO_PROTOBUF_TEXT = f"{_MEDIA_TEXT}application/json, application/yaml"
 _SCHEME = 'in scheme "pkg/api/legacyscheme/scheme.go:30"'
 _TYPE_META = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
 _INTERNAL_NAMES = {"": "core", "discovery.k8s.io": "discovery", "networking.k8s.io": "networking"}
@@ -35,18 +34,21 @@ def decode(
 ) -> tuple[Json, list[str]]:
     """The object (the caller's own, in written form) and warnings for the client.
 
-    `field_validation`: Strict refuses unknown and repeated fields, Warn (the default) warns, Ignore is silent.
+    `field_validation`: Strict refuses unknown and repeated fields, Warn (the default) warns, Ignore is silent. It says
+    nothing about protobuf, where fields of newer releases are always skipped.
     Raises BadRequest, UnsupportedMediaType, RequestEntityTooLarge with upstream's texts.
     """
     if len(body) > MAX_BODY_B:
         raise RequestEntityTooLarge(f"Request entity too large: limit is {MAX_BODY_B}")
     media = content_type.partition(";")[0].strip().lower()
+    if media == PROTOBUF_TYPE:
+        return typed(_read_protobuf(body, resource), resource, field_validation="Ignore", body=body)
     if media in YAML_TYPES:
         value, duplicates = _read_yaml(body, resource)
     elif media in JSON_TYPES:
         value, duplicates = _read_json(body, resource)
     else:
-        raise UnsupportedMediaType(_MEDIA_TEXT)
+        raise UnsupportedMediaType(f"{_NO_PROTOBUF_TEXT}, {PROTOBUF_TYPE}")
     return typed(value, resource, field_validation=field_validation, duplicates=duplicates, body=body)
 
 
@@ -141,6 +143,31 @@ def read_json(body: bytes) -> tuple[Any, list[str]]:
         if fault := gojson.syntax_error(text):
             raise ValueError(fault) from err
         return gojson.with_duplicates(text)
+
+
+# --- protobuf
+
+
+def _read_protobuf(body: bytes, resource: ResourceDef) -> Json:
+    """The object in its JSON form; no more than kind and apiVersion where they are not those of the resource."""
+    from apiserver import protobuf
+
+    try:
+        envelope = protobuf.open_envelope(body)
+    except protobuf.Malformed as err:
+        raise _unrecognized(resource, str(err), body) from err
+    kind, api_version = envelope.kind or resource.kind, envelope.api_version or resource.api_version
+    meta = {"apiVersion": api_version, "kind": kind}
+    if meta != {"apiVersion": resource.api_version, "kind": resource.kind}:
+        return meta
+    name = schemas.type_name(resource.group, resource.version, kind)
+    if name is None or not protobuf.knows(name):
+        raise UnsupportedMediaType(_NO_PROTOBUF_TEXT)
+    try:
+        return protobuf.message(name, envelope.raw) | meta
+    except protobuf.Malformed as err:
+        about = f'{kind} in version "{resource.version}" cannot be handled as a {resource.kind}: '
+        raise BadRequest(f"{about}{err}") from err
 
 
 # --- YAML

@@ -10,6 +10,7 @@ import orjson
 from aiohttp import web
 
 from apiserver import codec, tables
+from apiserver.decode import PROTOBUF_TYPE
 from apiserver.pipeline import Pipeline
 from apiserver.registry.base import ResourceDef
 from apiserver.replies import NotAllowed
@@ -38,7 +39,7 @@ PART_METHODS = {
 }
 ITEM_VERBS = {"GET": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "POST": "create"}
 COLLECTION_VERBS = {"GET": "list", "POST": "create", "DELETE": "deletecollection"}
-BODY_TYPES = (JSON, "application/yaml", "application/vnd.kubernetes.protobuf")
+BODY_TYPES = (JSON, "application/yaml", PROTOBUF_TYPE)
 
 
 def verb_of(method: str, target: Target, resource: ResourceDef, query: queries.Query) -> str:
@@ -146,7 +147,7 @@ class Resources:
         body = await exchange.body()
         if not body:
             return queries.delete_options(exchange.query)
-        if exchange.content_type not in (JSON, "application/yaml"):
+        if exchange.content_type not in BODY_TYPES:
             raise unsupported_body()
         found = parse_options(body, exchange.content_type)
         return delete_options(found, tuple(exchange.query.get("dryRun", ())))
@@ -256,7 +257,9 @@ def unsupported_body() -> UnsupportedMediaType:
 def parse_options(body: bytes, content_type: str) -> dict[str, Any]:
     """The body of a DELETE. Raises BadRequest."""
     try:
-        if content_type == JSON:
+        if content_type == PROTOBUF_TYPE:
+            found = protobuf_options(body)
+        elif content_type == JSON:
             found = orjson.loads(body)
         else:
             import yaml
@@ -267,3 +270,13 @@ def parse_options(body: bytes, content_type: str) -> dict[str, Any]:
     if not isinstance(found, dict) or found.get("kind", "DeleteOptions") != "DeleteOptions":
         raise BadRequest("decoded object cannot be converted to DeleteOptions")
     return found
+
+
+def protobuf_options(body: bytes) -> dict[str, Any]:
+    """DeleteOptions out of protobuf. Raises ValueError."""
+    from apiserver import protobuf
+
+    envelope = protobuf.open_envelope(body)
+    if (envelope.kind or "DeleteOptions") != "DeleteOptions":
+        return {"kind": envelope.kind}
+    return protobuf.message("meta.v1.DeleteOptions", envelope.raw)
