@@ -40,7 +40,9 @@ def _section(name: str) -> Any:
 
 @cache
 def types() -> dict[str, Any]:
-    """`kinds`: "group/version/Kind" -> type, of every kind of a release; `structs`: type -> its fields."""
+    """`kinds`: "group/version/Kind" -> type, of every kind of a release; `structs`: type -> its fields; `atomic`: the
+    types that have one owner as a whole.
+    """
     section: dict[str, Any] = _section("types")
     return section
 

@@ -2,7 +2,7 @@
 
 The package holds 72 MB; we need the definitions that the resources of the registry reach, once. The file has a line of
 JSON that tells where its sections stand, and the sections, each compressed JSON:
-- `types`: per type its fields, [kind, argument, omitted when empty], for decoding;
+- `types`: per type its fields, [kind, argument, omitted when empty], for decoding, and what each is for merging;
 - `documents`: the definitions with descriptions, as OpenAPI has them.
 """
 
@@ -127,6 +127,7 @@ def struct(name: str, definition: Json) -> Json:
             ("x-kubernetes-patch-strategy", "s"),
             ("x-kubernetes-list-type", "l"),
             ("x-kubernetes-list-map-keys", "m"),
+            ("x-kubernetes-map-type", "a"),
         ):
             if key in schema:
                 entry[mark] = schema[key]
@@ -175,6 +176,7 @@ def build(definitions: Json, wanted: list[tuple[str, str, str]]) -> bytes:
             for n in reached
             if "properties" in definitions[n] and n not in _SPECIAL
         },
+        "atomic": [short_name(n) for n in reached if definitions[n].get("x-kubernetes-map-type") == "atomic"],
     }
     documents = {n: document(n, definitions[n]) for n in reached}
     return pack({"types": types, "documents": documents})
