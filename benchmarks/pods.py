@@ -24,7 +24,7 @@ spec:
 def measure() -> list[Row]:
     pod, plain = [], []
     with cluster() as lab:
-        docker = ["docker", "-H", lab.status()["docker_socket"]]
+        docker = ["docker", "-H", f"unix://{lab.status()['docker_socket']}"]
         for number in range(RUNS):
             name = f"p{number}"
             begin = time.perf_counter()

@@ -61,7 +61,7 @@ def sandboxes(lab: Lab) -> Counter[str]:
         [
             "docker",
             "-H",
-            socket,
+            f"unix://{socket}",
             "ps",
             "--filter",
             f"label=io.kubarium.cluster={lab.name}",

@@ -40,7 +40,9 @@ def check_pod_to_pod(lab: Lab) -> None:
     assert len(clients) == len(lab.workers)
     for client, address in clients.items():
         for pod in lab.ready_pods(WEB):
-            answer = lab.in_pod(client, "timeout", "5", "wget", "-qO-", f"http://{pod['status']['podIP']}:8080/").split()
+            answer = lab.in_pod(
+                client, "timeout", "5", "wget", "-qO-", f"http://{pod['status']['podIP']}:8080/"
+            ).split()
             assert answer == [pod["metadata"]["name"], address]
 
 
