@@ -25,7 +25,7 @@ BUSYBOX = "kubarium/busybox"
 NGINX = "kubarium/nginx"
 TAG = "latest"
 RECIPE_LABEL = "io.kubarium.recipe"
-RECIPES = "4"  # of all stand-ins together; raised when one changes, so that older ones are made anew
+RECIPES = "7"  # of all stand-ins together; raised when one changes, so that older ones are made anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,19 +304,24 @@ def _merge_library_folders(root: Path) -> None:
             (lib64 / loader.name).symlink_to("/" + str(loader.relative_to(root)))
 
 
-# For busybox 1.35 of Debian 12: -T ends in a segmentation fault, its long form does not.
+# For busybox 1.35 of Debian 12, which is built without time limits for wget: -T ends in a segmentation fault.
 _WGET = """\
 #!/bin/sh
-left=$#
+limit= left=$#
 while [ $left -gt 0 ]; do
     word=$1; shift; left=$((left - 1))
     case $word in
-        -T) word=--timeout=$1; shift; left=$((left - 1)) ;;
-        -T*) word=--timeout=${word#-T} ;;
+        -T|--timeout) limit=$1; shift; left=$((left - 1)) ;;
+        -T*) limit=${word#-T} ;;
+        --timeout=*) limit=${word#--timeout=} ;;
+        *) set -- "$@" "$word" ;;
     esac
-    set -- "$@" "$word"
 done
-exec busybox wget "$@"
+[ -n "$limit" ] || exec busybox wget "$@"
+timeout "$limit" busybox wget "$@"
+code=$?
+[ $code != 143 ] || { echo "wget: download timed out" >&2; exit 1; }
+exit $code
 """
 
 _NGINX_CONF = """\
@@ -377,7 +382,7 @@ IMAGES: dict[str, StandIn] = {
     "busybox": StandIn(
         BUSYBOX,
         "docker.io/library/busybox:latest",
-        ("busybox",),  # not busybox-static: looking up names takes libc's modules
+        ("busybox",),  # not busybox-static: its shell runs the applets of its own, never our wget
         _lay_busybox,
         ('CMD ["sh"]', _PATH),
         ("busybox", "registry.k8s.io/e2e-test-images/busybox"),

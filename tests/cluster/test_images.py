@@ -106,6 +106,12 @@ def test_wget_takes_a_timeout_in_every_form(made: DockerApi, flags: str) -> None
     assert code == 1 and "Connection refused" in text
 
 
+def test_wget_gives_up_when_its_time_is_over(made: DockerApi) -> None:
+    script = "nc -l -p 80 & sleep 0.2; wget -T 1 -qO- http://127.0.0.1/"
+    code, text = run_container(made, images.BUSYBOX, "sh", "-c", script)
+    assert code == 1 and "download timed out" in text
+
+
 def test_busybox_looks_up_names(made: DockerApi) -> None:
     code, text = run_container(made, images.BUSYBOX, "sh", "-c", "wget -T 1 -qO- http://localhost:1/")
     assert code == 1 and "Connection refused" in text
