@@ -107,7 +107,7 @@ def test_wget_takes_a_timeout_in_every_form(made: DockerApi, flags: str) -> None
 
 
 def test_wget_gives_up_when_its_time_is_over(made: DockerApi) -> None:
-    script = "nc -l -p 80 & sleep 0.2; wget -T 1 -qO- http://127.0.0.1/"
+    script = "sleep 9 | nc -l -p 80 & sleep 0.2; wget -T 1 -qO- http://127.0.0.1/"
     code, text = run_container(made, images.BUSYBOX, "sh", "-c", script)
     assert code == 1 and "download timed out" in text
 
