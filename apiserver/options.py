@@ -32,9 +32,20 @@ def check_write(kind: str, options: WriteOptions) -> None:
     if len(options.field_manager) > MANAGER_LIMIT:
         text = f"Too long: may not be more than {MANAGER_LIMIT} bytes"
         causes.append(StatusCause("FieldValueTooLong", text, "fieldManager"))
+    causes += _unprintable(options.field_manager)
     if options.field_validation not in ("", "Ignore", "Strict", "Warn"):
         causes.append(_unsupported("fieldValidation", options.field_validation, ("", "Ignore", "Strict", "Warn")))
     _raise(kind, causes)
+
+
+def check_patch(options: WriteOptions, *, apply: bool) -> None:
+    """`apply`: server-side. Raises Invalid."""
+    if apply and not options.field_manager:
+        text = "Required value: is required for apply patch"
+        _raise("PatchOptions", [StatusCause("FieldValueRequired", text, "fieldManager")])
+    if not apply and options.force is not None:
+        _raise("PatchOptions", [_forbidden("force", "may not be specified for non-apply patch")])
+    check_write("PatchOptions", options)
 
 
 def check_delete(options: DeleteOptions) -> None:
@@ -159,6 +170,18 @@ def _bad_token(text: str) -> BadRequest:
 
 def _dry_run(values: Sequence[str]) -> list[StatusCause]:
     return [_unsupported("dryRun", value, (ALL,)) for value in values if value != ALL]
+
+
+def _unprintable(manager: str) -> list[StatusCause]:
+    found = [(at, char) for at, char in enumerate(manager) if not char.isprintable()] if manager else []
+    return [
+        StatusCause(
+            "FieldValueInvalid",
+            f"Invalid value: {json.dumps(manager)}: invalid character U+{ord(char):04X} (at position {at})",
+            "fieldManager",
+        )
+        for at, char in found
+    ]
 
 
 def _unsupported(field: str, value: str, supported: Sequence[str]) -> StatusCause:

@@ -20,6 +20,9 @@ from apiserver import codec, decode, deletion, objectmeta, options, patching, re
 from apiserver.admission.chain import CREATE, DELETE, UPDATE, Attributes, Chain
 from apiserver.admission.serviceaccounts import random_suffix
 from apiserver.allocators import Reservation, ServiceAllocator
+from apiserver.fieldmanager import applying, updates
+from apiserver.fieldmanager.entries import Entry as FieldsEntry
+from apiserver.fieldmanager.entries import manager_name
 from apiserver.reads import served
 from apiserver.registry.base import Object, ResourceDef
 from apiserver.request import DeleteOptions, Request, WriteOptions, Written
@@ -45,6 +48,8 @@ WRITE_TRIES = 200  # where others change the same object: each round one of them
 
 # What goes through the resource's strategy; the other subresources change one thing, which they check themselves.
 JUDGED = ("", "status", "scale")
+# Whose writers own the fields that they change.
+TRACKED = (*JUDGED, "finalize")
 
 Change = Callable[[Object], Object]
 """From the object as it is (the callee's own copy) to the object as it shall be."""
@@ -57,6 +62,11 @@ class Job:
     request: Request
     wanted: WriteOptions
     warnings: list[str] = field(default_factory=list)
+    applied: list[FieldsEntry] | None = None  # the owners of fields, where server-side apply has found them
+
+    @property
+    def manager(self) -> str:
+        return manager_name(self.wanted.field_manager, self.wanted.user_agent)
 
     @property
     def resource(self) -> ResourceDef:
@@ -106,6 +116,11 @@ class Writer:
         """Make an object out of a decoded one that the client sent (the callee's own)."""
         resource = job.resource
         objectmeta.match_namespace(obj, resource, job.request.namespace)
+        resource.strategy.default(obj)
+        if job.applied is None:
+            updates.track_create(resource, obj, job.manager, self.now())
+        else:
+            obj["metadata"]["managedFields"] = job.applied
         prefix = self._prepare_new(resource, obj)
         if not prefix:
             return await self._insert_once(job, obj)
@@ -168,7 +183,9 @@ class Writer:
         return await self.modify(job, replacement, create_missing=request.resource.strategy.allow_create_on_update)
 
     async def patch(self, request: Request, body: bytes, content_type: str, wanted: WriteOptions) -> Written:
-        options.check_write("PatchOptions", wanted)
+        if content_type == applying.CONTENT_TYPE:
+            return await self._apply(request, body, wanted)
+        options.check_patch(wanted, apply=False)
         job = Job(request, wanted)
 
         def patched(old: Object) -> Object:
@@ -180,6 +197,25 @@ class Writer:
             return new
 
         return await self.modify(job, patched)
+
+    async def _apply(self, request: Request, body: bytes, wanted: WriteOptions) -> Written:
+        """Server-side apply; makes the object where there is none."""
+        options.check_patch(wanted, apply=True)
+        resource, job = request.resource, Job(request, wanted)
+        config, job.warnings = applying.read_config(body, resource, wanted.field_validation)
+        call = applying.Apply(
+            resource, request.subresource, config, wanted.field_manager, bool(wanted.force), self.now()
+        )
+
+        def applied(old: Object) -> Object:
+            new, job.applied = applying.apply(call, old)
+            if not old and (uid := new["metadata"].get("uid")):
+                text = f"uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+                raise replies.conflict(resource, request.name, text)
+            self._match(request, new)
+            return new
+
+        return await self.modify(job, applied, create_missing=True)
 
     def _match(self, request: Request, obj: Object) -> None:
         objectmeta.match_name(obj, request.name)
@@ -193,7 +229,10 @@ class Writer:
             if entry is None:
                 if not create_missing or request.subresource:
                     raise replies.not_found(request.resource, request.name)
-                return await self._create_missing(job, change({}))
+                try:
+                    return await self._create_missing(job, change({}))
+                except AlreadyExists:
+                    continue
             try:
                 return await self._modify_once(job, entry, change)
             except (RevisionMismatch, KeyMissing):
@@ -217,6 +256,7 @@ class Writer:
         self._check_version(job, new, old)
         objectmeta.carry_over(new, old)
         await self._judge_update(job, new, old)
+        updates.keep_times(new, old)
         if new == old:
             return job.done(current)
         with self._reserved(resource, entry.key, new, old, job.request.subresource) as confirm:
@@ -249,11 +289,16 @@ class Writer:
 
     async def _judge_update(self, job: Job, new: Object, old: Object) -> None:
         """Default, prepare, mutate, validate and admit the new version."""
-        resource, strategy = job.resource, job.resource.strategy
-        if job.request.subresource not in JUDGED:
+        resource, strategy, subresource = job.resource, job.resource.strategy, job.request.subresource
+        if subresource in JUDGED:
+            strategy.default(new)
+        if job.applied is not None:
+            new["metadata"]["managedFields"] = job.applied
+        elif subresource in TRACKED:
+            updates.track_update(resource, subresource, new, old, job.manager, self.now())
+        if subresource not in JUDGED:
             return
-        status = job.request.subresource == "status"
-        strategy.default(new)
+        status = subresource == "status"
         (strategy.prepare_status_update if status else strategy.prepare_update)(new, old)
         attributes = job.attributes(UPDATE, job.request.name, new, old)
         await self._admission.admit(attributes)

@@ -1,0 +1,68 @@
+"""The types of whole objects: what of them nobody owns, depending on the subresource that is written.
+
+Nobody owns the type, the identity and the server's own fields; nor what a write through this path cannot change (the
+main resource leaves the status alone, the status subresource the spec).
+Source: Kubernetes documentation, "Server-Side Apply"; k8s.io/kubernetes/pkg/registry (GetResetFields).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from apiserver import schemas
+from apiserver.fieldmanager.schema import Node, Struct
+from apiserver.registry.base import ResourceDef
+from apiserver.schemas import shape
+
+_SYSTEM = frozenset({"apiVersion", "kind"})
+_SYSTEM_METADATA = frozenset(
+    {
+        "name",
+        "namespace",
+        "uid",
+        "resourceVersion",
+        "generation",
+        "creationTimestamp",
+        "selfLink",
+        "managedFields",
+    }
+)
+_NONE: frozenset[str] = frozenset()
+# Fields of metadata that a write of the status leaves alone; the spec it leaves alone anyway.
+_STATUS_LEAVES: Mapping[tuple[str, str], frozenset[str]] = {
+    ("", "pods"): frozenset({"deletionTimestamp", "ownerReferences"}),
+    ("apps", "deployments"): frozenset({"labels"}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """`type_name`: in the schemas; `zero`: an object of the type with nothing set (shared, not to be changed)."""
+
+    node: Node
+    type_name: str
+    zero: Mapping[str, Any]
+
+
+def root_of(resource: ResourceDef, subresource: str) -> Root | None:
+    """None where the schemas do not know the kind."""
+    return _root(resource.group, resource.version, resource.kind, resource.plural, subresource)
+
+
+@cache
+def _root(group: str, version: str, kind: str, plural: str, subresource: str) -> Root | None:
+    name = schemas.type_name(group, version, kind)
+    if name is None or name not in schemas.types()["structs"]:
+        return None
+    fields = schemas.types()["structs"][name]
+    left, metadata_left = _SYSTEM, _SYSTEM_METADATA
+    if subresource == "status":
+        left |= {"spec"}
+        metadata_left |= _STATUS_LEAVES.get((group, plural), _NONE)
+    elif "spec" in fields and "status" in fields:
+        left |= {"status"}
+    metadata = Struct("meta.v1.ObjectMeta", metadata_left)
+    return Root(Struct(name, left, {"metadata": metadata}), name, shape.struct(name).convert({}, "", shape.Report()))
