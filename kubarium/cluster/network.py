@@ -11,6 +11,7 @@ reach it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 from dataclasses import dataclass
@@ -206,7 +207,7 @@ def ensure_link(paths: ClusterPaths, plan: LanPlan, node: str) -> bool:
     try:
         with _netlink() as ip:
             for stale in ip.link_lookup(ifname=NODE_INTERFACE):
-                ip.link("del", index=stale)
+                _delete_link(ip, stale)
             ip.link("set", index=1, state="up")
             ip.link(
                 "add",
@@ -235,7 +236,7 @@ def cut_link(paths: ClusterPaths, plan: LanPlan, node: str) -> None:
     namespaces.enter_netns(paths.netns(LAN))
     with _netlink() as ip:
         for port in ip.link_lookup(ifname=plan.link(node).port):
-            ip.link("del", index=port)
+            _delete_link(ip, port)
 
 
 def remove_host_link(interface: str, name: str) -> None:
@@ -244,7 +245,7 @@ def remove_host_link(interface: str, name: str) -> None:
         return
     with _netlink() as ip:
         for index in ip.link_lookup(ifname=interface):
-            ip.link("del", index=index)
+            _delete_link(ip, index)
 
 
 # Routing of a node, whatever the machine's own values are: a new namespace may inherit either.
@@ -318,6 +319,17 @@ def _load_filter(text: str) -> None:
     code, _, error = nft.cmd(text)
     if code:
         raise NftError(f"the LAN's filter was refused: {error.strip()}")
+
+
+def _delete_link(ip: Any, index: int) -> None:
+    """Delete a link; one that goes at this moment, with the namespace of its other end, is fine."""
+    from pyroute2.netlink.exceptions import NetlinkError as KernelError
+
+    try:
+        ip.link("del", index=index)
+    except KernelError as err:
+        if err.code != errno.ENODEV:
+            raise
 
 
 @contextlib.contextmanager
