@@ -31,7 +31,9 @@ async def main() -> None:
         await http.post(URL + "/api/v1/namespaces", json=namespace)
         async with http.get(CONFIGMAPS + "?limit=1") as reply:
             version = (await reply.json())["metadata"]["resourceVersion"]
-        run, sent, delays = f"{time.time_ns():x}", {}, []
+        run = f"{time.time_ns():x}"
+        sent: dict[str, float] = {}
+        delays: list[float] = []
         started, everyone = 0, asyncio.Event()
 
         async def watch(number: int) -> None:
