@@ -183,6 +183,7 @@ class NodeAgent:
     async def run_status(self) -> None:
         """Report when something changes or has been changed by others, and now and then in any case."""
         await self.register()
+        unready = 0
         while True:
             self._due.clear()
             try:
@@ -193,7 +194,9 @@ class NodeAgent:
                 continue
             except ApiError as err:
                 log.warning("kubelet: status of node %s: %s", self._config.node_name, err)
-            wait_s = self._config.node_status_period_s if self.ready else EAGER_S
+            unready = 0 if self.ready else unready + 1
+            eager_s = min(EAGER_S * 1.2 ** min(unready, 30), RETRY_S)
+            wait_s = self._config.node_status_period_s if self.ready else eager_s
             try:
                 await asyncio.wait_for(self._due.wait(), wait_s)
             except TimeoutError:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from kubarium.machinery import objects
+from kubarium.machinery import cniclient, objects
 from kubarium.machinery.errors import ContainerError, NetworkError
 from kubarium.machinery.informer import Informer
 from kubarium.machinery.objects import ObjectKey
@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 DEFAULT_RUNTIME = "docker"
 EXIT_LIMIT_S = 20.0
+GC_RETRY_S = 2.0
 
 
 class RuntimeClasses:
@@ -72,6 +73,7 @@ class Pods:
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 await self._collect_garbage()
+                group.create_task(self._free_addresses(), name="cni/gc")
                 self._informer.on_change(self._pod_changed)
                 self._classes_informer.on_change(lambda _old, _new: self._retry_refused())
                 for runtime in self._runtimes:
@@ -83,7 +85,7 @@ class Pods:
             self._group = None
 
     async def _collect_garbage(self) -> None:
-        """Let the CNI agent free what belongs to no sandbox, and delete folders of pods that are nowhere any more."""
+        """Delete folders of pods that are nowhere any more."""
         records = {uid: record for runtime in self._runtimes for uid, record in runtime.pods().items()}
         known = {PodUid(pod.metadata.uid) for pod in self._informer.all()} | records.keys()
         folders = await asyncio.to_thread(self._pod_folders)
@@ -95,6 +97,20 @@ class Pods:
                 log.warning("kubelet: pod %s has gone, its addresses are not freed yet: %s", uid, err)
                 continue
             await asyncio.to_thread(self._context.folder(uid).remove)
+
+    async def _free_addresses(self) -> None:
+        """Have the CNI agent free what belongs to no sandbox: one may have gone while no kubelet looked.
+
+        A sandbox is in its runtime's record before it is wired, so nothing that is being made is freed.
+        """
+        while True:
+            sandboxes = [s.id for r in self._runtimes for record in r.pods().values() for s in record.sandboxes]
+            try:
+                await cniclient.gc(self._context.cni_socket, sandboxes)
+                return
+            except NetworkError as err:
+                log.info("kubelet: addresses of lost sandboxes are not freed yet: %s", err)
+                await asyncio.sleep(GC_RETRY_S)
 
     def _pod_folders(self) -> set[PodUid]:
         folder = self._context.root_dir / "pods"
@@ -210,4 +226,6 @@ class Pods:
             await asyncio.to_thread(self._context.folder(uid).remove)
 
         async with asyncio.timeout(EXIT_LIMIT_S):
+            for runtime in self._runtimes:
+                await runtime.refresh()
             await asyncio.gather(*(remove(r, uid) for r in self._runtimes for uid in tuple(r.pods())))

@@ -493,7 +493,7 @@ class PodWorker:
         facts = Facts(
             runtime=self._runtime.name,
             host_ip=self._context.node_ip,
-            pod_ips=self._network.ips,
+            pod_ips=self._network.ips or self._last_ips(pod),
             start_time=self._start_time,
             ready=frozenset(self._ready),
             started=frozenset(self._started),
@@ -506,6 +506,11 @@ class PodWorker:
             stopped=self._stopped,
         )
         return build_status(pod, record, facts, time.time())
+
+    def _last_ips(self, pod: objects.Pod) -> tuple[str, ...]:
+        """A pod that is over keeps the addresses that it had."""
+        over = self._ended is not None or self._stopped
+        return tuple(address.ip for address in pod.status.pod_ips) if over else ()
 
     def _event(self, type_: str, reason: str, message: str, container: str = "") -> None:
         if self._pod is None or self._gone:

@@ -97,6 +97,7 @@ class DockerRuntime:
         self._synced = asyncio.Event()
         self._starting: set[ContainerId] = set()
         self._stop_signals: dict[ContainerId, str] = {}
+        self._slices_only = False
         self.version = ""
         self.problem = f"docker engine at {self._url} has not answered yet"
 
@@ -137,6 +138,7 @@ class DockerRuntime:
         response = await self._streams.open("events", {"filters": orjson.dumps(filters).decode()})
         try:
             self.version = (await self._call(lambda c: c.version()))["Version"]
+            self._slices_only = (await self._call(lambda c: c.info())).get("CgroupDriver") == "systemd"
             await self._list()
             self.problem = ""
             self._synced.set()
@@ -149,6 +151,9 @@ class DockerRuntime:
             raise RuntimeUnavailable(f"docker engine at {self._url} is lost: {err}") from err
         finally:
             response.close()
+
+    async def refresh(self) -> None:
+        await self._list()
 
     async def _list(self, uid: PodUid | None = None) -> None:
         labels = [f"{LABEL_CLUSTER}={self._scope.cluster}", f"{LABEL_NODE}={self._scope.node}"]
@@ -199,7 +204,7 @@ class DockerRuntime:
             "NetworkMode": self._host_network if spec.host_network else "none",
             "IpcMode": "host" if spec.host_ipc else "shareable",
             "PidMode": "host" if spec.host_pid else "",
-            "CgroupParent": self._scope.cgroup(spec.pod.uid),
+            "CgroupParent": self._cgroup_parent(spec.pod.uid),
             "LogConfig": {"Type": "none", "Config": {}},
             "OomScoreAdj": _oom_score(SANDBOX_OOM_SCORE),
             "SecurityOpt": ["seccomp=unconfined"],
@@ -268,7 +273,7 @@ class DockerRuntime:
             "NetworkMode": self._host_network if spec.host_network else join,
             "IpcMode": "host" if spec.host_ipc else join,
             "PidMode": "host" if spec.host_pid else join if spec.share_pid else "",
-            "CgroupParent": self._scope.cgroup(spec.pod.uid),
+            "CgroupParent": self._cgroup_parent(spec.pod.uid),
             "Binds": [_bind(mount.source, mount.target, mount.read_only, mount.propagation) for mount in spec.mounts],
             "Privileged": spec.privileged,
             "CapAdd": list(spec.cap_add),
@@ -395,6 +400,10 @@ class DockerRuntime:
             LABEL_POD_NAMESPACE: pod.namespace,
             LABEL_POD_UID: pod.uid,
         }
+
+    def _cgroup_parent(self, uid: PodUid) -> str:
+        """The pod's cgroup; the engine's own choice where it lets systemd make slices."""
+        return "" if self._slices_only else self._scope.cgroup(uid)
 
     async def _create(self, name: str, config: dict[str, Any], pod: PodIdentity) -> ContainerId:
         """Create and remember. A container of that name is a leftover of a kubelet that died here: replaced."""

@@ -97,12 +97,15 @@ class HostRuntime:
 
     async def run(self) -> None:
         """Read all files once; from then on exits are told by the shims' process descriptors."""
+        await self.refresh()
+        self._synced.set()
+        await asyncio.Event().wait()
+
+    async def refresh(self) -> None:
         for folder in sorted(self._root.glob("*/containers/*/")):
             self._load(folder)
         for path in sorted(self._root.glob("*/sandboxes/*.json")):
             self._load_sandbox(path)
-        self._synced.set()
-        await asyncio.Event().wait()
 
     def _load_sandbox(self, path: Path) -> None:
         saved = json.loads(path.read_text())

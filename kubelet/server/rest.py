@@ -39,7 +39,8 @@ async def serve(config: Config, pods: Pods) -> None:
         for verb, handler in (("exec", api.exec), ("attach", api.attach)):
             app.router.add_route(method, f"/{verb}/{{namespace}}/{{pod}}/{{container}}", handler)
             app.router.add_route(method, f"/{verb}/{{namespace}}/{{pod}}/{{uid}}/{{container}}", handler)
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+    # A client that goes takes its handler along: nobody follows a log for nobody.
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0, handler_cancellation=True)
     await runner.setup()
     try:
         try:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -405,6 +408,97 @@ def test_the_server_wants_a_certificate_of_an_administrator(the_node: Node) -> N
             return err.code
 
     assert [the_node.inside(get, name) for name in (None, "nobody", "admin")] == [401, 403, 200]
+
+
+def test_the_grpc_service_tells_status_and_logs_to_administrators(the_node: Node, name: str) -> None:
+    the_node.create(make_pod(name, f"echo hello; {STAY}"))
+    the_node.wait_ready(name)
+    script = """
+import sys, grpc, pathlib
+from kubarium.machinery.pb import kubelet_pb2 as pb, kubelet_pb2_grpc as rpc
+pki, who, pod = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+read = lambda name: (pki / name).read_bytes()
+credentials = grpc.ssl_channel_credentials(read("ca.crt"), read(who + ".key"), read(who + ".crt"))
+with grpc.secure_channel("127.0.0.1:10251", credentials) as channel:
+    kubelet = rpc.KubeletStub(channel)
+    try:
+        lines = {line.name: line for line in kubelet.Status(pb.KubeletStatusRequest(), timeout=10).pods}
+        request = pb.LogsRequest(namespace="default", pod=pod, container="app", tail_lines=-1)
+        text = b"".join(chunk.data for chunk in kubelet.Logs(request, timeout=10)).decode().strip()
+        print(lines[pod].phase, lines[pod].containers[0].state, text)
+    except grpc.RpcError as err:
+        print(err.code().name)
+"""
+
+    def ask(who: str) -> str:
+        argv = [sys.executable, "-c", script, str(the_node.folder / "pki"), who, name]
+        return subprocess.run(argv, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
+
+    assert the_node.inside(ask, "admin") == "Running running hello"
+    assert the_node.inside(ask, "nobody") == "PERMISSION_DENIED"
+
+
+def test_a_kubelet_killed_again_and_again_under_load_makes_each_pod_once(
+    the_node: Node, engine: docker.DockerClient, name: str
+) -> None:
+    names = [f"{name}-{number}" for number in range(6)]
+    uids = []
+    for number, pod in enumerate(names):
+        uids.append(the_node.create(make_pod(pod))["metadata"]["uid"])
+        if number % 2:
+            the_node.kill_kubelet()
+            the_node.start_kubelet()
+    pods = [the_node.wait_ready(pod) for pod in names]
+    assert len({pod["status"]["podIP"] for pod in pods}) == len(names)
+    for uid in uids:
+        running = engine.containers.list(filters={"label": f"io.kubernetes.pod.uid={uid}"})
+        assert sorted(c.labels["io.kubarium.kind"] for c in running) == ["container", "sandbox"]
+    for pod in names:
+        the_node.delete(pod)
+    the_node.kill_kubelet()
+    the_node.start_kubelet()
+    for pod in names:
+        the_node.wait_gone(pod)
+    for uid in uids:
+        assert engine.containers.list(all=True, filters={"label": f"io.kubernetes.pod.uid={uid}"}) == []
+
+
+def test_an_api_server_that_cannot_be_reached_stops_no_pod(
+    the_node: Node, engine: docker.DockerClient, name: str
+) -> None:
+    the_node.create(make_pod(name))
+    container = status(the_node.wait_ready(name))["containerID"].removeprefix("docker://")
+    assert the_node.server is not None
+    the_node.kill_kubelet()
+    the_node.server.process.send_signal(signal.SIGSTOP)
+    try:
+        before = the_node.log.stat().st_size
+        the_node.start_kubelet()
+        failed = lambda: "not registered yet" in the_node.log.read_text()[before:]  # noqa: E731
+        the_node.eventually(failed, what="a failed call", limit_s=60)
+        assert engine.containers.get(container).status == "running"
+    finally:
+        the_node.server.process.send_signal(signal.SIGCONT)
+    the_node.wait_ready(name)
+    assert engine.containers.get(container).status == "running"
+
+
+def test_removing_the_pods_on_exit(the_node: Node, engine: docker.DockerClient, name: str) -> None:
+    the_node.create(make_pod(name))
+    the_node.wait_ready(name)
+    the_node.kill_kubelet()
+    the_node.start_kubelet("--remove-pods-on-exit")
+    the_node.eventually(lambda: "10250" in the_node.inside(_listening), what="second kubelet")
+    the_node.eventually(the_node.is_ready, what="node ready")
+    the_node.kill_kubelet(signal.SIGTERM)
+    label = f"{LABEL_CLUSTER}={the_node.scope.cluster}"
+    assert engine.containers.list(all=True, filters={"label": label}) == []
+    the_node.start_kubelet()
+    the_node.wait_ready(name)
+
+
+def _listening() -> str:
+    return subprocess.run(["ss", "-ltn"], capture_output=True, text=True, check=True).stdout
 
 
 def with_token(pod: dict) -> dict:

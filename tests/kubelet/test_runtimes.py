@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import docker
 import pytest
 
 from kubelet.runtimes.base import (
@@ -273,6 +274,31 @@ class TestDocker(RuntimeConformance):
         assert await runtime.find_image("127.0.0.1:1/nothing:v1") is None
         with pytest.raises(Exception, match=r"127\.0\.0\.1:1"):
             await runtime.pull_image("127.0.0.1:1/nothing:v1")
+
+    async def test_host_network_is_the_anchors(
+        self, engine: docker.DockerClient, scope: Scope, pod: PodIdentity
+    ) -> None:
+        labels = {"io.kubarium.cluster": scope.cluster, "io.kubarium.node": scope.node, "io.kubarium.kind": "anchor"}
+        anchor = engine.containers.run(PAUSE, detach=True, network_mode="none", hostname="node-1", labels=labels)
+        runtime = DockerRuntime(scope, socket=DOCKER_SOCKET, pause_image=PAUSE, anchor=anchor.id)
+        async with running(runtime):
+            sandbox = await runtime.create_sandbox(SandboxSpec(pod=pod, host_network=True))
+            await runtime.start_sandbox(sandbox)
+            script = "hostname; readlink /proc/self/ns/net"
+            container = await self.start(runtime, sandbox, pod, script, host_network=True)
+            await self.exited(runtime, pod, container)
+            anchor.reload()
+            expected = f"net:[{Path('/proc', str(anchor.attrs['State']['Pid']), 'ns/net').stat().st_ino}]"
+            assert (await self.logs(runtime, container)).decode().split() == ["node-1", expected]
+            assert anchor.id not in [c.id for r in runtime.pods().values() for c in (*r.containers, *r.sandboxes)]
+            await runtime.remove_pod(pod.uid)
+
+    async def test_a_shared_process_namespace_is_the_sandboxes(
+        self, runtime: Runtime, pod: PodIdentity, sandbox: ContainerId
+    ) -> None:
+        container = await self.start(runtime, sandbox, pod, "cat /proc/1/comm", share_pid=True)
+        await self.exited(runtime, pod, container)
+        assert b"cat" not in await self.logs(runtime, container)
 
     async def test_a_leftover_of_the_same_name_is_replaced(
         self, runtime: Runtime, pod: PodIdentity, sandbox: ContainerId
