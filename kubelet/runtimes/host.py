@@ -128,7 +128,7 @@ class HostRuntime:
         state = State.CREATED
         if status is not None and ended is None:
             state = State.RUNNING
-            if status["boot"] != self._boot or not _alive(status["shim"], status["shim_ticks"]):
+            if spec["boot"] != self._boot or not _alive(status["shim"], status["shim_ticks"]):
                 ended = _read(folder / "exit.json") or self._lost(folder, spec, status)
         if ended is not None:
             state = State.EXITED
@@ -158,7 +158,7 @@ class HostRuntime:
         return entry
 
     def _lost(self, folder: Path, spec: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:
-        if status["boot"] == self._boot:
+        if spec["boot"] == self._boot:
             cgroups.kill(spec["cgroup"])
         ended = {"exit_code": 137, "error": "", "started_at": status["started_at"], "finished_at": time.time()}
         shim.write_json(str(folder / "exit.json"), ended)
@@ -272,6 +272,7 @@ class HostRuntime:
             },
             "cwd": spec.working_dir or "/",
             "tty": spec.tty,
+            "boot": self._boot,
             "uid": uid,
             "gid": gid,
             "groups": list(spec.groups),
@@ -296,8 +297,6 @@ class HostRuntime:
             self._load(folder)
             raise ContainerError(f"container {entry.what.id[:12]} could not be started: {answer['error']}")
         self._shims[container] = process
-        status = _read(folder / "status.json") or {}
-        shim.write_json(str(folder / "status.json"), status | {"boot": self._boot})
         self._load(folder)
 
     async def stop_container(self, container: ContainerId, grace_s: float) -> None:

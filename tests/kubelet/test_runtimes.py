@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import json
 import os
 import re
 import secrets
@@ -348,10 +348,32 @@ class TestHost(RuntimeConformance):
         await runtime.remove_pod(pod.uid)
         assert not named[0].exists()
 
-    async def test_the_process_outlives_the_kubelet_that_started_it(
-        self, runtime: Runtime, pod: PodIdentity, sandbox: ContainerId
+    async def test_a_process_whose_shim_is_killed_does_not_run_on_unseen(
+        self, runtime: Runtime, pod: PodIdentity, sandbox: ContainerId, root: Path
     ) -> None:
         container = await self.start(runtime, sandbox, pod, "while :; do sleep 1; done")
-        pid = self.found(runtime, pod, container).pid  # type: ignore[attr-defined]
-        with contextlib.suppress(FileNotFoundError):
-            assert os.getsid(pid) != os.getsid(0)
+        status = json.loads((root / pod.uid / "containers" / container / "status.json").read_text())
+        os.kill(status["shim"], 9)
+        assert (await self.exited(runtime, pod, container)).exit_code == 137  # type: ignore[attr-defined]
+        await eventually(lambda: not Path(f"/proc/{status['pid']}").exists(), what="the process runs on")
+
+    async def test_after_a_reboot_nothing_runs_any_more(
+        self, runtime: Runtime, restarted: HostRuntime, pod: PodIdentity, sandbox: ContainerId
+    ) -> None:
+        container = await self.start(runtime, sandbox, pod, "while :; do sleep 1; done")
+        restarted._boot = "another boot"
+        async with running(restarted):
+            record = restarted.pod(pod.uid)
+            assert record is not None and record.sandbox is not None and record.sandbox.state is State.EXITED
+            assert self.found(restarted, pod, container).state is State.EXITED  # type: ignore[attr-defined]
+
+    async def test_a_long_log_is_rotated_and_read_across_the_cut(
+        self, runtime: Runtime, pod: PodIdentity, sandbox: ContainerId, root: Path
+    ) -> None:
+        line = "x" * 1000
+        container = await self.start(runtime, sandbox, pod, f"yes {line} | head -n 10500; echo last")
+        await self.exited(runtime, pod, container)
+        assert (root / pod.uid / "containers" / container / "log.1").exists()
+        assert await self.logs(runtime, container, LogOptions(tail_lines=1)) == b"last\n"
+        lines = (await self.logs(runtime, container)).splitlines()
+        assert len(lines) == 10501 and set(lines) == {line.encode(), b"last"}
