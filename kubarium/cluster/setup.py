@@ -28,6 +28,11 @@ DEV_PROGRAMS = {
     "iptables": "iptables",
     "mmdebstrap": "mmdebstrap",
     "nft": "nftables",
+    "curl": "curl",
+    "docker": "docker.io",
+    "wrk": "wrk",
+    "nginx": "nginx-light",
+    "openssl": "openssl",
 }
 
 
