@@ -23,6 +23,7 @@ from kubarium.machinery.errors import AlreadyExists, ApiError, Conflict
 log = logging.getLogger(__name__)
 
 SELF = User("system:apiserver", (MASTERS_GROUP, AUTHENTICATED_GROUP))
+OPTIONS = WriteOptions(field_manager="kube-apiserver")
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 SERVICE = "kubernetes"
 HTTPS_PORT = 443
@@ -163,7 +164,7 @@ class Bootstrap:
             return
         request = Request(SELF, "create", resource, namespace)
         try:
-            await self._pipeline.create(request, orjson.dumps(obj), "application/json", WriteOptions())
+            await self._pipeline.create(request, orjson.dumps(obj), "application/json", OPTIONS)
         except AlreadyExists:
             return
 
@@ -180,7 +181,7 @@ class Bootstrap:
         request = Request(SELF, "patch", resource, "default", SERVICE)
         media_type = "application/merge-patch+json"
         try:
-            await self._pipeline.patch(request, orjson.dumps(wanted), media_type, WriteOptions())
+            await self._pipeline.patch(request, orjson.dumps(wanted), media_type, OPTIONS)
         except Conflict:
             log.debug("bootstrap: %s changed meanwhile", resource.plural)
 

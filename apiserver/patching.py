@@ -1,4 +1,6 @@
-"""PATCH: the four media types, from the stored object and the body to the new object.
+"""PATCH: JSON, merge and strategic merge patches, from the stored object and the body to the new object.
+
+The fourth media type, server-side apply, is in `apiserver.fieldmanager`.
 
 Source: k8s.io/apiserver/pkg/endpoints/handlers/patch.go (texts).
 """
@@ -14,7 +16,7 @@ from kubarium.machinery.errors import BadRequest, Invalid, RequestEntityTooLarge
 
 JSON, MERGE = "application/json-patch+json", "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
-_ACCEPTED = (JSON, MERGE, STRATEGIC)
+_ACCEPTED = (JSON, MERGE, STRATEGIC, "application/apply-patch+yaml")
 
 
 class RejectedPatch(Invalid):

@@ -14,6 +14,8 @@ import orjson
 from apiserver import decode, objectmeta, options
 from apiserver.auth.authenticator import Authenticator
 from apiserver.auth.authorizer import Authorizer, Decision
+from apiserver.fieldmanager.entries import manager_name
+from apiserver.fieldmanager.updates import track_create
 from apiserver.registry.base import Object, Registry, ResourceDef
 from apiserver.request import Request, User, WriteOptions, Written
 from kubarium.machinery.errors import BadRequest, Invalid, StatusCause
@@ -57,6 +59,8 @@ class Reviews:
         options.check_write("CreateOptions", wanted)
         review, warnings = decode.decode(body, content_type, request.resource, field_validation=wanted.field_validation)
         objectmeta.match_namespace(review, request.resource, request.namespace)
+        manager = manager_name(wanted.field_manager, wanted.user_agent)
+        track_create(request.resource, review, manager, format_timestamp(self._clock()))
         spec = review.get("spec") or {}
         match request.resource.kind:
             case "TokenReview":

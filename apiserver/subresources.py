@@ -10,6 +10,8 @@ import orjson
 
 from apiserver import codec, decode, objectmeta, options, patching, replies
 from apiserver.auth.serviceaccounts import Binding, ServiceAccountTokens, TokenSubject
+from apiserver.fieldmanager import applying
+from apiserver.fieldmanager.roots import root_of
 from apiserver.reads import Reader
 from apiserver.registry.base import Object, ResourceDef
 from apiserver.request import DeleteOptions, Request, WriteOptions, Written
@@ -155,7 +157,10 @@ class Subresources:
         return orjson.dumps(scale_of(codec.decode(await self._reader.get(request))))
 
     async def patch_scale(self, request: Request, body: bytes, content_type: str, wanted: WriteOptions) -> Written:
-        options.check_write("PatchOptions", wanted)
+        applies = applying.is_apply(content_type)
+        options.check_patch(wanted, apply=applies)
+        if applies:
+            return await self._apply_scale(Job(request, wanted), body)
 
         def patched(scale: Object) -> Object:
             new, _ = patching.apply_patch(content_type, scale, body, SCALE, field_validation=wanted.field_validation)
@@ -164,14 +169,18 @@ class Subresources:
 
         return await self._set_scale(Job(request, wanted), patched)
 
+    async def _apply_scale(self, job: Job, body: bytes) -> Written:
+        """The Scale as a configuration of what it scales."""
+        config, job.warnings = applying.read_config(body, SCALE, job.wanted.field_validation)
+        written = await self._writer.apply(job, scaled_config(config, job.resource))
+        return job.done(orjson.dumps(scale_of(codec.decode(written.body))))
+
     async def _set_scale(self, job: Job, make: Callable[[Object], Object]) -> Written:
         def change(obj: Object) -> Object:
             scale = make(scale_of(obj))
             replicas = (scale.get("spec") or {}).get("replicas", 0)
             if replicas < 0:
-                text = f"Invalid value: {replicas}: must be greater than or equal to 0"
-                cause = StatusCause("FieldValueInvalid", text, "spec.replicas")
-                raise Invalid.of("autoscaling", "Scale", job.request.name, [cause])
+                raise negative_replicas(replicas, job.request.name)
             metadata = scale.get("metadata") or {}
             obj["metadata"] |= {k: metadata[k] for k in ("resourceVersion", "uid") if metadata.get(k)}
             obj["spec"]["replicas"] = replicas
@@ -241,6 +250,27 @@ def scale_of(obj: Object) -> Object:
         "spec": {"replicas": replicas} if replicas else {},
         "status": shown,
     }
+
+
+def scaled_config(scale: Object, resource: ResourceDef) -> Object:
+    """An applied Scale as a configuration of the resource that has it. Raises BadRequest."""
+    root = root_of(SCALE, "")
+    assert root is not None  # Scale is among the kinds that the schemas have
+    applying.check_config(scale, SCALE, root)
+    spec = scale.get("spec") or {}
+    if spec.get("replicas", 0) < 0:
+        raise negative_replicas(spec["replicas"], (scale.get("metadata") or {}).get("name", ""))
+    return {
+        "apiVersion": resource.api_version,
+        "kind": resource.kind,
+        "metadata": scale.get("metadata") or {},
+        "spec": {"replicas": spec["replicas"]} if "replicas" in spec else {},
+    }
+
+
+def negative_replicas(replicas: int, name: str) -> Invalid:
+    text = f"Invalid value: {replicas}: must be greater than or equal to 0"
+    return Invalid.of("autoscaling", "Scale", name, [StatusCause("FieldValueInvalid", text, "spec.replicas")])
 
 
 def selector_text(selector: Object) -> str:

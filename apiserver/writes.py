@@ -183,10 +183,12 @@ class Writer:
         return await self.modify(job, replacement, create_missing=request.resource.strategy.allow_create_on_update)
 
     async def patch(self, request: Request, body: bytes, content_type: str, wanted: WriteOptions) -> Written:
-        if content_type == applying.CONTENT_TYPE:
-            return await self._apply(request, body, wanted)
-        options.check_patch(wanted, apply=False)
+        applies = applying.is_apply(content_type)
+        options.check_patch(wanted, apply=applies)
         job = Job(request, wanted)
+        if applies:
+            config, job.warnings = applying.read_config(body, request.resource, wanted.field_validation)
+            return await self.apply(job, config)
 
         def patched(old: Object) -> Object:
             new, warnings = patching.apply_patch(
@@ -198,14 +200,11 @@ class Writer:
 
         return await self.modify(job, patched)
 
-    async def _apply(self, request: Request, body: bytes, wanted: WriteOptions) -> Written:
-        """Server-side apply; makes the object where there is none."""
-        options.check_patch(wanted, apply=True)
-        resource, job = request.resource, Job(request, wanted)
-        config, job.warnings = applying.read_config(body, resource, wanted.field_validation)
-        call = applying.Apply(
-            resource, request.subresource, config, wanted.field_manager, bool(wanted.force), self.now()
-        )
+    async def apply(self, job: Job, config: Object) -> Written:
+        """Server-side apply of a configuration of the resource's type; makes the object where there is none."""
+        request, resource, wanted = job.request, job.resource, job.wanted
+        force = bool(wanted.force)
+        call = applying.Apply(resource, request.subresource, config, wanted.field_manager, force, self.now())
 
         def applied(old: Object) -> Object:
             new, job.applied = applying.apply(call, old)

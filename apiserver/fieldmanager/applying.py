@@ -49,6 +49,11 @@ class Apply:
         return Manager(self.name, APPLY, "", self.subresource)
 
 
+def is_apply(content_type: str) -> bool:
+    """Whether a patch of that type is a server-side apply."""
+    return content_type.partition(";")[0].strip().lower() == CONTENT_TYPE
+
+
 def read_config(body: bytes, resource: ResourceDef, field_validation: str) -> tuple[Object, list[str]]:
     """The applied configuration (YAML or JSON) and warnings for the client. Raises BadRequest."""
     if len(body) > decode.MAX_BODY_B:
@@ -144,7 +149,7 @@ def _combine(call: Apply, root: Root, live: Object, managed: Managed) -> tuple[O
 def _pruned(root: Root, merged: Object, last: Fields, managed: Managed) -> Object | None:
     """Without what the manager owned and nobody owns any more."""
     node = root.node
-    owned: Fields = {}
+    owned: Fields = {"f:metadata": {}}  # its name is in it, which nobody owns
     for entry in managed.values():
         owned = union(owned, entry["fieldsV1"])
     gone = difference(node.named(last), node.named(owned))

@@ -64,5 +64,5 @@ def _root(group: str, version: str, kind: str, plural: str, subresource: str) ->
         metadata_left |= _STATUS_LEAVES.get((group, plural), _NONE)
     elif "spec" in fields and "status" in fields:
         left |= {"status"}
-    metadata = Struct("meta.v1.ObjectMeta", metadata_left)
-    return Root(Struct(name, left, {"metadata": metadata}), name, shape.struct(name).convert({}, "", shape.Report()))
+    node = Struct(name, left, {"metadata": Struct("meta.v1.ObjectMeta", metadata_left)})
+    return Root(node, name, shape.struct(name).convert({"metadata": {}}, "", shape.Report()))

@@ -161,7 +161,7 @@ class Struct(Node):
         for key, item in value.items():
             if found := fields.get(key):
                 out[found[0]] = found[1].everything(item)
-        return out
+        return out if len(out) > 1 else MEMBER
 
     def claimed(self, value: Any) -> Fields | None:
         fields = self._tracked or self._load()
