@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -66,7 +67,8 @@ def fork_job(
     except BaseException as err:
         traceback.print_exc()
         answer = {"error": repr(err)}
-    os.write(writer, json.dumps(answer).encode())
+    with contextlib.suppress(BrokenPipeError):  # the supervisor was killed meanwhile
+        os.write(writer, json.dumps(answer).encode())
     return _exit(0)
 
 
