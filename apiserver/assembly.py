@@ -170,6 +170,7 @@ class Server:
     metrics: Metrics
     rest: RestServer
     bootstrap: Bootstrap
+    filled: asyncio.Event
 
 
 @asynccontextmanager
@@ -183,9 +184,11 @@ async def running(config: Config, store: Store, sockets: list[socket.socket]) ->
             async with AsyncExitStack() as stack:
                 stack.push_async_callback(server.rest.stop)
                 await server.rest.start(sockets, tls)
+                await server.cache.synced()
+                learn_services(server)
+                server.filled.set()
                 if config.grpc_port:
                     await stack.enter_async_context(grpc_front(server))
-                await server.cache.synced()
                 running_tasks += [
                     tasks.create_task(follow_services(server), name="allocator"),
                     tasks.create_task(server.bootstrap.run(), name="bootstrap"),
@@ -239,10 +242,14 @@ def assemble(config: Config, store: Store, port: int) -> Server:
     client = KubeletClient(
         config.kubelet_client_certificate, config.kubelet_client_key, config.kubelet_certificate_authority
     )
-    doors = Doors(registry, pipeline, authenticator, authorizer, WellKnown(served), KubeletProxy(state, client, core))
+    filled = asyncio.Event()
+    kubelets = KubeletProxy(state, client, core)
+    doors = Doors(registry, pipeline, authenticator, authorizer, WellKnown(served), kubelets, filled)
     limits = Limits(metrics, read_only=config.max_requests, mutating=config.max_mutating_requests)
     rest = RestServer(doors, limits, metrics, request_timeout_s=config.request_timeout_s)
-    return Server(config, registry, cache, pipeline, authenticator, tokens, services, limits, metrics, rest, bootstrap)
+    return Server(
+        config, registry, cache, pipeline, authenticator, tokens, services, limits, metrics, rest, bootstrap, filled
+    )
 
 
 def selectors_of(registry: Registry) -> Callable[[str], FieldSelectors]:
@@ -295,6 +302,14 @@ def service_account_tokens(
         return decoded(entry)["metadata"]["uid"] if entry else None
 
     return ServiceAccountTokens(config.service_account_issuer, config.api_audiences, verifiers, signer, uid_of)
+
+
+def learn_services(server: Server) -> None:
+    """Fill the table of addresses and ports, at once: no Service may be made before all that are there have theirs."""
+    resource = server.registry.get("", "v1", "services")
+    assert resource is not None
+    for entry in server.cache.list(resource.key()):
+        server.services.observe(entry.key, entry.revision, decoded(entry))
 
 
 async def follow_services(server: Server) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from apiserver.auth.authenticator import Authenticator, subject_of
-from apiserver.auth.authorizer import Authorizer, refusal
+from apiserver.auth.authorizer import Authorizer, is_public, refusal
 from apiserver.pipeline import Pipeline
 from apiserver.registry.base import Registry, ResourceDef
 from apiserver.replies import NotAllowed
@@ -30,17 +30,19 @@ from apiserver.rest.metrics import Call, Metrics
 from apiserver.rest.paths import Target, parse_path
 from apiserver.rest.resources import Resources, deprecations, in_scope, verb_of
 from apiserver.rest.wellknown import WellKnown
-from kubarium.machinery.errors import ApiError, BadRequest, Forbidden, InternalError
+from kubarium.machinery.errors import ApiError, BadRequest, Forbidden, InternalError, ServiceUnavailable
 
 log = logging.getLogger(__name__)
 
 READING = frozenset({"GET", "HEAD"})
 BEARER = "bearer "
+START_S = 3.0  # a request that comes before the server has filled its cache waits so long for that
 
 
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """What the front end stands in front of."""
+    """What the front end stands in front of. `filled`: the cache holds the store's state, and the allocator knows what
+    is taken; before that only health and version are told."""
 
     registry: Registry
     pipeline: Pipeline
@@ -48,6 +50,7 @@ class Doors:
     authorizer: Authorizer
     wellknown: WellKnown
     kubelets: KubeletProxy
+    filled: asyncio.Event
 
 
 class RestServer:
@@ -89,6 +92,8 @@ class RestServer:
         exchange = Exchange(http, path, {}, User(""))
         answer: web.StreamResponse
         try:
+            if not self._doors.filled.is_set() and not is_public(path):
+                await self._until_filled()
             exchange.query = queries.parse_query(query_text)
             exchange.user = self._user(http)
             target = parse_path(path)
@@ -105,6 +110,15 @@ class RestServer:
             answer = error_answer(InternalError("Internal error occurred: see the log of the API server"))
         self._count(exchange, answer.status, begun)
         return answer
+
+    async def _until_filled(self) -> None:
+        """An empty cache would deny objects, addresses and tokens that are there. Raises ServiceUnavailable."""
+        try:
+            async with asyncio.timeout(START_S):
+                await self._doors.filled.wait()
+        except TimeoutError as err:
+            text = "the API server is starting: it has not read the store yet"
+            raise ServiceUnavailable(text, details={"retryAfterSeconds": 1}) from err
 
     def _count(self, exchange: Exchange, status: int, begun: float) -> None:
         """By resource where it is one of ours: what else clients come up with has no figure of its own."""

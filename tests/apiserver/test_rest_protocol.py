@@ -254,6 +254,28 @@ def test_a_port_in_use_is_one_line_and_exit_code_2() -> None:
     )
 
 
+def test_nothing_is_answered_from_a_cache_that_is_not_filled(tmp_path: Path) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as door,
+        socket.create_server(("127.0.0.1", 0)) as silent,  # a store that accepts and never answers
+    ):
+        url = f"https://127.0.0.1:{door.getsockname()[1]}"
+        argv = [sys.executable, "-m", "apiserver", "--listen-fd", str(door.fileno()), "--grpc-port", "0"]
+        argv += ["--token", "t", "--store", f"etcd://127.0.0.1:{silent.getsockname()[1]}"]
+        with subprocess.Popen(argv, pass_fds=[door.fileno()], stderr=subprocess.DEVNULL) as process:
+            tls = ssl.create_default_context()
+            tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+            server = ApiServer(url, "t", tmp_path / "config", tmp_path / "db", tmp_path / "log", process, tls)
+            try:
+                assert server.get("/livez", token="").status == 200
+                for path in ("/api/v1/pods?resourceVersion=0", "/api/v1/nodes/a?resourceVersion=0"):
+                    answer = server.get(path)
+                    assert (answer.status, answer.body["reason"]) == (503, "ServiceUnavailable"), path
+                    assert answer.headers["Retry-After"] == "1"
+            finally:
+                process.kill()
+
+
 def test_a_client_certificate_names_its_user(tmp_path: Path) -> None:
     from kubarium.machinery import pki
 
