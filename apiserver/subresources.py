@@ -258,7 +258,7 @@ def scaled_config(scale: Object, resource: ResourceDef) -> Object:
     assert root is not None  # Scale is among the kinds that the schemas have
     applying.check_config(scale, SCALE, root)
     spec = scale.get("spec") or {}
-    if spec.get("replicas", 0) < 0:
+    if (spec.get("replicas") or 0) < 0:
         raise negative_replicas(spec["replicas"], (scale.get("metadata") or {}).get("name", ""))
     return {
         "apiVersion": resource.api_version,

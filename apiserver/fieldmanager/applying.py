@@ -13,7 +13,7 @@ import orjson
 
 from apiserver import decode, replies
 from apiserver.fieldmanager.conflicts import Owned, conflict_error
-from apiserver.fieldmanager.entries import APPLY, UPDATE, Entry, Managed, Manager, in_order, make, read
+from apiserver.fieldmanager.entries import APPLY, UPDATE, Entry, Managed, Manager, by_manager, in_order, make
 from apiserver.fieldmanager.fieldsets import Fields, difference, intersection, union
 from apiserver.fieldmanager.roots import Root, root_of
 from apiserver.registry.base import Object, ResourceDef
@@ -110,7 +110,7 @@ def apply(call: Apply, live: Object) -> tuple[Object, list[Entry]]:
     live = {**(live or root.zero)}
     live["metadata"] = dict(live.get("metadata") or {})
     entries = live["metadata"].pop("managedFields", None)
-    managed = (read(entries) if entries else None) or _before_first(call, live)
+    managed = by_manager(entries or ()) or _before_first(call, live)
     merged, managed, conflicts = _combine(call, root, live, managed)
     if conflicts and not call.force and (left := _disputed(call, root, live, conflicts)):
         raise conflict_error(left)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
-from apiserver.fieldmanager.fieldsets import Fields, union
+from apiserver.fieldmanager.fieldsets import Fields, is_set, union
 
 Entry = dict[str, Any]
 
@@ -49,23 +49,23 @@ def manager_of(entry: Mapping[str, Any]) -> Manager:
     return Manager(entry.get("manager", ""), operation, version, entry.get("subresource", ""))
 
 
+def by_manager(entries: Iterable[Entry]) -> Managed:
+    """Entries of a stored object."""
+    return {manager_of(entry): entry for entry in entries}
+
+
 def read(entries: Iterable[Any]) -> Managed | None:
-    """Entries by their managers; None where one is no entry."""
-    out: Managed = {}
-    for entry in entries:
-        if not is_valid(entry):
-            return None
-        out[manager_of(entry)] = entry
-    return out
+    """Entries that a client sends; None where one is no entry."""
+    found = list(entries)
+    return by_manager(found) if all(is_entry(entry) for entry in found) else None
 
 
-def is_valid(entry: Any) -> bool:
+def is_entry(entry: Any) -> bool:
     return (
         isinstance(entry, dict)
         and entry.get("operation") in (APPLY, UPDATE)
-        and isinstance(fields := entry.get("fieldsV1"), dict)
         and entry.get("fieldsType") == "FieldsV1"
-        and all(isinstance(node, dict) for node in fields.values())
+        and is_set(entry.get("fieldsV1"))
     )
 
 

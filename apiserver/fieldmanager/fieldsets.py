@@ -20,6 +20,7 @@ Fields = dict[str, Any]
 SELF: Final = "."
 MEMBER: Final[Fields] = {}
 """A path that is in the set, with nothing below. Shared by all sets: never to be changed."""
+MAX_DEPTH = 100
 _RANK = {"f": 0, "k": 1, "v": 2, "i": 3}
 
 
@@ -37,6 +38,26 @@ def tidy(node: Fields) -> Fields | None:
     if not node:
         return None
     return MEMBER if len(node) == 1 and SELF in node else node
+
+
+def is_set(value: Any, depth: int = MAX_DEPTH) -> bool:
+    """Whether a value from outside is a set of fields that is no deeper than `depth`."""
+    if not isinstance(value, dict) or depth == 0:
+        return False
+    return all(_is_element(key) and is_set(node, depth - 1) for key, node in value.items())
+
+
+def _is_element(key: str) -> bool:
+    kind, text = key[:2], key[2:]
+    if key == SELF or kind == "f:":
+        return True
+    if kind not in ("k:", "v:", "i:"):
+        return False
+    try:
+        value = orjson.loads(text)
+    except ValueError:
+        return False
+    return kind != "k:" or isinstance(value, dict)
 
 
 def union(a: Fields, b: Fields) -> Fields:

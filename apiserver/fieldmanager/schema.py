@@ -135,8 +135,11 @@ class Struct(Node):
         fields = self._tracked or self._load()
         changed: Fields = {}
         removed: Fields = {}
+        left = len(old)
         for key, value in new.items():
             was = old.get(key, _ABSENT)
+            if was is not _ABSENT:
+                left -= 1
             if was == value or (found := fields.get(key)) is None:
                 continue
             label, node = found
@@ -148,7 +151,7 @@ class Struct(Node):
                 changed[label] = more
             if less is not None:
                 removed[label] = less
-        for key in old.keys() - new.keys():
+        for key in old.keys() - new.keys() if left else ():
             if found := fields.get(key):
                 removed[found[0]] = found[1].everything(old[key])
         return changed or None, removed or None

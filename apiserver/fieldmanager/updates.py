@@ -12,6 +12,7 @@ from apiserver.fieldmanager.entries import (
     Entry,
     Managed,
     Manager,
+    by_manager,
     fold_old,
     in_order,
     make,
@@ -69,7 +70,7 @@ def _current(given: list[Any] | None, before: list[Any], *, trusted: bool) -> Ma
             return {}
         if managed := read(given):
             return managed
-    return read(before) or {}
+    return by_manager(before)
 
 
 def taken(

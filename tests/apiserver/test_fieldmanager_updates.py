@@ -169,9 +169,16 @@ def test_status_and_spec_have_owners_of_their_own() -> None:
     assert owned(updated(PODS, old, lambda obj: obj.update(status={"phase": "Failed"})))["one"] == found["one"]
 
 
+def nested(depth: int) -> Json:
+    return {"f:a": nested(depth - 1)} if depth else {}
+
+
 def test_entries_of_a_client_that_does_not_send_them_stay() -> None:
     old = created(CONFIG_MAPS, config_map())
-    given: tuple[Any, ...] = (None, [], [{"manager": "x"}], [{}, {}])
+    entry = old["metadata"]["managedFields"][0]
+    broken = [{"f:data": 1}, {"f:data": {"f:k": None}}, {"x:data": {}}, {"k:": {}}, {"k:1": {}}, {"v:a": {}}, None]
+    given: list[Any] = [None, [], [{"manager": "x"}], [{}, {}], [entry | {"operation": "Sing"}]]
+    given += [[entry | {"fieldsV1": fields}] for fields in (*broken, nested(200))]
     for sent in given:
         new = updated(CONFIG_MAPS, old, lambda obj, sent=sent: obj["metadata"].update(managedFields=sent))
         assert new == old
