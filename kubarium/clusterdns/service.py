@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from kubarium.clusterdns.answers import Responder
-from kubarium.clusterdns.records import service_records
+from kubarium.clusterdns.records import Records, service_records
 from kubarium.machinery.client import Api
 from kubarium.machinery.informer import Informer
 from kubarium.machinery.objects import EndpointSlice, Namespace, ObjectKey, Service
 from kubarium.machinery.process import wait_synced
 from kubarium.machinery.resources import ENDPOINTSLICES, NAMESPACES, SERVICES
+
+log = logging.getLogger(__name__)
 
 SERVICE_NAME = "kubernetes.io/service-name"
 _BY_SERVICE = "service"
@@ -67,10 +70,18 @@ class ZoneKeeper:
         """Replace the records of every Service that changed; the answers that they were in are compiled anew."""
         changed, self._changed = self._changed, set()
         for key in changed:
-            service = self._services.get(key)
-            slices = self._slices.by_index(_BY_SERVICE, str(key))
-            records = service_records(service, slices, self._domain) if service is not None else {}
-            self._responder.forget(self._responder.zone.put(str(key), records))
+            self._responder.forget(self._responder.zone.put(str(key), self._records(key)))
+
+    def _records(self, key: ObjectKey) -> Records:
+        """None for a Service that DNS cannot tell of: the API allows names (externalName) that DNS has no form for."""
+        service = self._services.get(key)
+        if service is None:
+            return {}
+        try:
+            return service_records(service, self._slices.by_index(_BY_SERVICE, str(key)), self._domain)
+        except ValueError as err:
+            log.warning("Service %s has no records: %s", key, err)
+            return {}
 
 
 def _service_of(each: EndpointSlice) -> ObjectKey:

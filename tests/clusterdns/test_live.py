@@ -93,6 +93,19 @@ async def test_names_follow_objects(shared_apiserver: ApiServer, port: int, name
         assert await answers(port, f"web.{base}", "A", ["NXDOMAIN"]) < 1
 
 
+async def test_a_name_that_dns_cannot_hold_harms_no_other(
+    shared_apiserver: ApiServer, port: int, namespace: str
+) -> None:
+    base = f"{namespace}.svc.cluster.local"
+    async with connect(shared_apiserver.kubeconfig) as api:
+        await make(api, namespace)
+        long = {"type": "ExternalName", "externalName": f"{'a' * 70}.example.com"}  # valid for the API
+        await api.create(SERVICES, {"metadata": {"name": "long"}, "spec": long}, namespace)
+        ip = (await api.get(SERVICES, "web", namespace)).spec.cluster_ip
+        await answers(port, f"web.{base}", "A", [ip])
+        await answers(port, f"long.{base}", "A", ["NXDOMAIN"])
+
+
 async def test_headless_services_list_their_ready_endpoints(
     shared_apiserver: ApiServer, port: int, namespace: str
 ) -> None:
