@@ -51,6 +51,11 @@ def ready_status(node: Node) -> str:
     return next((c.status for c in node.status.conditions if c.type == "Ready"), "")
 
 
+def next_check_s(left_s: float, period_s: float) -> float:
+    """When to look at a node again that has `left_s` of its grace left: at the end of it, or of the monitor period."""
+    return min(left_s, period_s) if left_s > 0 else period_s
+
+
 def plan_conditions(node: Node, now: float) -> list[dict[str, str]]:
     """For a node without heartbeats: what its conditions become (those that change), for a strategic merge patch."""
     existing = {condition.type: condition for condition in node.status.conditions}
@@ -167,7 +172,7 @@ class NodeLifecycleController(Controller[str]):
         if node is None:
             return
         left_s = self._grace_left(node)
-        self.queue.add_after(name, min(max(left_s, 0.01), self.config.node_monitor_period_s))
+        self.queue.add_after(name, next_check_s(left_s, self.config.node_monitor_period_s))
         if left_s <= 0:
             node = await self._mark_unknown(node)
         await self._write_taints(node)

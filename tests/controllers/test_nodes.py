@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from kubarium.controllers.config import Config
 from kubarium.controllers.nodeipam import Pool, plan_ranges
-from kubarium.controllers.nodelifecycle import heartbeat_mark, plan_conditions, plan_taints, plan_unready, wire_taints
+from kubarium.controllers.nodelifecycle import (
+    heartbeat_mark,
+    next_check_s,
+    plan_conditions,
+    plan_taints,
+    plan_unready,
+    wire_taints,
+)
 from kubarium.controllers.podgc import plan_removals
 from kubarium.controllers.tainteviction import evict_at
 from kubarium.machinery.errors import ConfigError
@@ -56,6 +63,11 @@ def test_cidrs_that_clash_are_refused() -> None:
         Config(cluster_cidr="10.96.0.0/12")
     with pytest.raises(ConfigError, match="cannot be cut"):
         Config(cluster_cidr="10.244.0.0/25")
+
+
+@pytest.mark.parametrize(("left_s", "expected"), [(9.0, 5.0), (2.0, 2.0), (0.0, 5.0), (-60.0, 5.0)])
+def test_a_lost_node_is_looked_at_once_a_period(left_s: float, expected: float) -> None:
+    assert next_check_s(left_s, 5.0) == expected
 
 
 def keys(taints: tuple[Taint, ...]) -> set[str]:
