@@ -113,6 +113,8 @@ class ServiceAccountTokens:
     def _verify(self, token: str) -> Mapping[str, Any] | None:
         import jwt
 
+        if not token.isascii():
+            return None
         try:
             header, body = jwt.get_unverified_header(token), jwt.decode(token, options={"verify_signature": False})
         except jwt.PyJWTError:

@@ -165,3 +165,9 @@ def test_anonymous_may_ask_for_health_and_version_only() -> None:
         'pods "web" is forbidden: User "system:anonymous" cannot get resource "pods/log" in API group "" '
         'in the namespace "shop"'
     )
+
+
+def test_tokens_of_odd_bytes_are_unknown_not_an_error(tokens: ServiceAccountTokens) -> None:
+    for token in ("t\udcff", "tök.e.n", "\ud800"):
+        with pytest.raises(Unauthorized):
+            Authenticator(service_accounts=tokens).authenticate(token=token)
