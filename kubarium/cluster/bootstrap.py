@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from kubarium.cluster.paths import ClusterPaths
 from kubarium.cluster.restapi import RestApi
 from kubarium.cluster.spec import ClusterSpec
-from kubarium.machinery.errors import AlreadyExists
+from kubarium.machinery.errors import AlreadyExists, NotFound
 
 
 def apply_bootstrap(spec: ClusterSpec, paths: ClusterPaths, *, server: str = "", on_control_plane: bool = True) -> int:
@@ -31,11 +32,15 @@ def apply_bootstrap(spec: ClusterSpec, paths: ClusterPaths, *, server: str = "",
 
 
 def _create(api: RestApi, manifest: Mapping[str, Any]) -> bool:
+    """Looked for first: a Service that is there holds its address, and a second one is refused for that."""
+    path = collection(manifest)
     try:
-        api.call("POST", collection(manifest), manifest)
-    except AlreadyExists:
-        return False
-    return True
+        api.call("GET", f"{path}/{manifest['metadata']['name']}")
+    except NotFound:
+        with suppress(AlreadyExists):
+            api.call("POST", path, manifest)
+            return True
+    return False
 
 
 def collection(manifest: Mapping[str, Any]) -> str:
