@@ -33,7 +33,7 @@ from kubarium.controllers.refs import (
 )
 from kubarium.controllers.views import REPLICASETS, ReplicaSet
 from kubarium.machinery.client import PatchType
-from kubarium.machinery.errors import ApiError, NotFound
+from kubarium.machinery.errors import ApiError, InternalError, NotFound, ServiceUnavailable, Timeout
 from kubarium.machinery.objects import ObjectKey, Pod
 from kubarium.machinery.resources import PODS
 from kubarium.machinery.selectors import matches
@@ -41,6 +41,10 @@ from kubarium.machinery.times import format_timestamp, parse_timestamp
 
 BURST = 500
 """At most this many pods are created or deleted in one sync."""
+RECHECK_S = 5.0
+"""A pod that was gone again before a relist shows in no event: after this time the cache is asked once more."""
+UNANSWERED = (ServiceUnavailable, Timeout, InternalError)
+"""A write that failed with these may have been done."""
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 
 
@@ -193,12 +197,14 @@ class ReplicaSetController(Controller[ObjectKey]):
         self.replicasets = context.informers.of(REPLICASETS)
         self.pods = context.informers.of(PODS)
         self.expectations = Expectations(self.pods)
+        self._unsure: set[str] = set()  # uids of ReplicaSets with a creation that was not answered
         self.replicasets.on_change(self._replicaset_changed)
         self.pods.on_change(self._pod_changed)
 
     def _replicaset_changed(self, old: ReplicaSet | None, new: ReplicaSet | None) -> None:
         if old is not None and (new is None or new.metadata.uid != old.metadata.uid):
             self.expectations.forget(old.metadata.uid)
+            self._unsure.discard(old.metadata.uid)
         if (changed := new or old) is not None:
             self.queue.add(changed.key)
 
@@ -214,8 +220,13 @@ class ReplicaSetController(Controller[ObjectKey]):
 
     async def sync(self, key: ObjectKey) -> None:
         rs = self.replicasets.get(key)
-        if rs is None or not self.expectations.satisfied(rs.metadata.uid):
-            return  # the pods that the cache lacks bring us back
+        if rs is None:
+            return
+        if rs.metadata.uid in self._unsure:
+            await self._find_out(rs)
+        if not self.expectations.satisfied(rs.metadata.uid):
+            self.queue.add_after(key, RECHECK_S)  # the pods that the cache lacks bring us back, or were never shown
+            return
         owned = await self._claim(rs)
         now = self.clock()
         failure = await self._apply(rs, plan_pods(rs, owned, self._siblings(rs, owned), now))
@@ -224,6 +235,13 @@ class ReplicaSetController(Controller[ObjectKey]):
             self.queue.add_after(key, wait_s)
         if failure is not None:
             raise NotYet(failure[1])
+
+    async def _find_out(self, rs: ReplicaSet) -> None:
+        """Ask the API server itself for pods that were made without our hearing of it, and expect them."""
+        for pod in (await self.api.list(PODS, rs.metadata.namespace)).items:
+            if controller_uid(pod) == rs.metadata.uid and self.pods.get(pod.key) is None:
+                self.expectations.created(rs.metadata.uid, pod.key, pod.metadata.uid, pod.metadata.resource_version)
+        self._unsure.discard(rs.metadata.uid)
 
     async def _claim(self, rs: ReplicaSet) -> list[Pod]:
         candidates = children_and_orphans(self.pods, rs)
@@ -272,6 +290,8 @@ class ReplicaSetController(Controller[ObjectKey]):
         except ApiError as err:
             if namespace_is_going(err):
                 return ""
+            if isinstance(err, UNANSWERED):
+                self._unsure.add(rs.metadata.uid)
             self.events.event(rs, "Warning", "FailedCreate", f"Error creating: {err}")
             return str(err)
         self.expectations.created(rs.metadata.uid, pod.key, pod.metadata.uid, pod.metadata.resource_version)

@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import asyncio
+from typing import Any, cast
+
 import pytest
 
+from kubarium.controllers.config import Config
+from kubarium.controllers.controller import Context, Informers, NotYet
 from kubarium.controllers.expectations import Expectations
 from kubarium.controllers.refs import plan_claims
 from kubarium.controllers.replicaset import (
+    ReplicaSetController,
     next_available_in,
     plan_pods,
     plan_status,
@@ -12,8 +18,11 @@ from kubarium.controllers.replicaset import (
     rank_for_deletion,
     slow_start,
 )
+from kubarium.machinery.client import Api
+from kubarium.machinery.errors import ServiceUnavailable
 from kubarium.machinery.objects import ObjectKey, Pod
 from tests.controllers.build import NOW, ago, owner, pod, replicaset
+from tests.machinery.fakeapi import FakeApi
 
 OURS = {"ownerReferences": [owner("ReplicaSet", "web-1")]}
 
@@ -152,3 +161,37 @@ def test_a_creation_that_the_cache_never_shows_is_over_when_the_cache_is_past_it
     assert not expectations.satisfied("rs")
     cache.resource_version = "11"
     assert expectations.satisfied("rs")
+
+
+class SilentApi(FakeApi):
+    """Makes a pod and dies before it can say so."""
+
+    silent = True
+
+    async def create(self, resource: Any, obj: Any, namespace: str = "", **kwargs: Any) -> Any:
+        name = f"{resource.plural}-{self.revision}"
+        made = await super().create(resource, {**obj, "metadata": {**obj["metadata"], "name": name}}, namespace)
+        if self.silent and resource.plural == "pods":
+            raise ServiceUnavailable("connection reset")
+        return made
+
+
+async def test_a_creation_whose_answer_was_lost_is_not_done_twice() -> None:
+    api = SilentApi()
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    spec = {"replicas": 1, "selector": {"matchLabels": {"a": "b"}}, "template": template}
+    metadata = {"name": "web", "namespace": "default", "uid": "rs-uid", "generation": 1}
+    api.put("replicasets", "ADDED", {"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": metadata, "spec": spec})
+    informers = Informers(cast(Api, api))
+    controller = ReplicaSetController(Context(cast(Api, api), informers, Config()))
+    running = [asyncio.create_task(informer.run()) for informer in informers.all().values()]
+    await asyncio.gather(*(informer.synced() for informer in informers.all().values()))
+    for task in running:
+        task.cancel()  # from here on the cache lags behind
+    key = ObjectKey("default", "web")
+    with pytest.raises(NotYet):
+        await controller.sync(key)
+    api.silent = False
+    await controller.sync(key)
+    await controller.sync(key)
+    assert len([one for plural, one in api.objects if plural == "pods"]) == 1
