@@ -18,10 +18,10 @@ from typing import Any
 
 import aiohttp
 import pytest
-from kubarium.machinery.client import Api, connect
-from kubarium.machinery.informer import Informer
 
+from kubarium.machinery.client import Api, connect
 from kubarium.machinery.errors import AlreadyExists, ApiError
+from kubarium.machinery.informer import Informer
 from kubarium.machinery.resources import CONFIGMAPS
 from tests.e2e import web_app
 from tests.e2e.lab import KUBARIUM, Lab, condition, eventually, run

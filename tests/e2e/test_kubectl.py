@@ -68,14 +68,18 @@ def test_exec_passes_input_output_and_exit_code(talker: Lab) -> None:
         talker.kubectl("exec", name, "--", "sh", "-c", "exit 7")
 
 
-def test_a_service_account_token_lets_the_pod_in(talker: Lab) -> None:
+def test_a_service_account_token_lets_the_pod_in(talker: Lab, tmp_path: Path) -> None:
     (pod,) = talker.ready_pods("app=talker")
     folder = "/var/run/secrets/kubernetes.io/serviceaccount"
     listing = talker.in_pod(pod["metadata"]["name"], "ls", folder).split()
     assert set(listing) == {"ca.crt", "namespace", "token"}
     assert talker.in_pod(pod["metadata"]["name"], "cat", f"{folder}/namespace") == "default"
     token = talker.in_pod(pod["metadata"]["name"], "cat", f"{folder}/token")
-    who = json.loads(talker.kubectl("--token", token, "auth", "whoami", "-o", "json"))
+    config = json.loads(Path(talker.kubeconfig).read_text())
+    config["users"][0]["user"] = {"token": token}  # a client certificate beside it would come first
+    own = tmp_path / "kubeconfig"
+    own.write_text(json.dumps(config))
+    who = json.loads(talker.kubectl("--kubeconfig", str(own), "auth", "whoami", "-o", "json"))
     assert who["status"]["userInfo"]["username"] == "system:serviceaccount:default:default"
 
 
