@@ -105,7 +105,7 @@ def _send_one_way(source: Path, target: Path) -> None:
                 sender.sendto(b"hello", ("10.9.0.2", 9))
                 with contextlib.suppress(
                     TimeoutError
-                ):  # the kernel drops what is sent before it saw the new link's carrier
+                ):  # sent before the kernel saw the carrier: dropped
                     assert receiver.recv(100) == b"hello"
                     return
     raise AssertionError("nothing arrived within 5 s")
