@@ -16,6 +16,7 @@ from kubarium.machinery.errors import ConfigError
 
 CONTROL_PLANE = "control-plane"
 LAN_POOL = IPv4Network("198.18.0.0/15")  # RFC 2544: set aside for benchmarks, routed nowhere
+NEVER_ROUTED = tuple(map(IPv4Network, ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3")))  # RFC 6890
 NODE_CIDR_BITS = 24
 MAX_WORKERS = 200
 RESERVED_NAMES = frozenset({"docker", "locks"})  # folders of ours beside the clusters' in /run/kubarium
@@ -95,11 +96,13 @@ class ClusterSpec:
         try:
             raw = json.loads(path.read_text())
             spec = ClusterSpec(**{key: value for key, value in raw.items() if key in known})
-        except (ValueError, TypeError, AttributeError) as err:
+            check_spec(spec)
+        except (ValueError, TypeError, AttributeError, ConfigError) as err:
+            reason = "; ".join(str(err).splitlines())
             raise ConfigError(
-                f"{path}: not a cluster's settings ({err}); 'kubarium down' removes that cluster"
+                f"{path}: not a cluster's settings ({reason}); "
+                f"'kubarium down --name {path.parent.name}' removes that cluster"
             ) from err
-        check_spec(spec)
         return spec
 
     def save(self, path: Path) -> None:
@@ -155,9 +158,12 @@ def _choice_faults(spec: ClusterSpec) -> list[str]:
 
 def _network(flag: str, text: str, example: str) -> tuple[IPv4Network | None, list[str]]:
     try:
-        return IPv4Network(text), []
+        network = IPv4Network(text)
     except ValueError as err:
         return None, [f"{flag} {text}: {err}; expected an IPv4 network such as {example}"]
+    if special := next((net for net in NEVER_ROUTED if net.overlaps(network)), None):
+        return None, [f"{flag} {text}: no packet is routed to {special}; expected a private network such as {example}"]
+    return network, []
 
 
 def _pod_cidr_faults(pods: IPv4Network, spec: ClusterSpec) -> list[str]:
