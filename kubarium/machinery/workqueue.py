@@ -28,7 +28,7 @@ class WorkQueue(Generic[K]):
         self._dirty: set[K] = set()  # to be processed: in _ready, or added again while in _processing
         self._processing: set[K] = set()
         self._failures: dict[K, int] = {}
-        self._timers: dict[K, asyncio.TimerHandle] = {}
+        self._timers: dict[K, tuple[float, asyncio.Handle]] = {}  # when due; uvloop's handles of under 1 ms do not tell
         self._wake = asyncio.Event()
         self._closed = False
 
@@ -52,11 +52,12 @@ class WorkQueue(Generic[K]):
             return
         loop = asyncio.get_running_loop()
         when = loop.time() + delay_s
-        if (timer := self._timers.get(key)) is not None:
-            if timer.when() <= when:
+        if (waiting := self._timers.get(key)) is not None:
+            due, timer = waiting
+            if due <= when:
                 return
             timer.cancel()
-        self._timers[key] = loop.call_at(when, self._due, key)
+        self._timers[key] = when, loop.call_at(when, self._due, key)
 
     def retry(self, key: K) -> None:
         """Add the key again after a delay that doubles with each failure, until `forget`."""
@@ -81,7 +82,7 @@ class WorkQueue(Generic[K]):
     def close(self) -> None:
         """End every `async for`; what still waits is dropped (a restart finds it again from the caches)."""
         self._closed = True
-        for timer in self._timers.values():
+        for _, timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
         self._wake.set()

@@ -6,6 +6,7 @@ import asyncio
 import logging
 
 import pytest
+import uvloop
 
 from kubarium.machinery.errors import Conflict
 from kubarium.machinery.workqueue import WorkQueue, run_workers
@@ -42,6 +43,19 @@ async def test_the_earliest_of_several_delays_counts() -> None:
     queue.add_after("a", 60)
     assert await _take(queue) == "a"
     queue.close()
+
+
+def test_delays_below_a_millisecond_on_the_loop_of_components() -> None:
+    """uvloop gives such calls a handle that cannot say when it is due."""
+
+    async def add_twice() -> str:
+        queue: WorkQueue[str] = WorkQueue()
+        queue.add_after("a", 0.0001)
+        queue.add_after("a", 0.0002)
+        return await _take(queue)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(add_twice()) == "a"
 
 
 async def test_failures_wait_longer_each_time_until_forgotten() -> None:
