@@ -21,6 +21,8 @@ from kubarium.machinery.errors import ConfigError
         pytest.param({"workers": -1}, "--workers -1: expected 0 to 200", id="workers"),
         pytest.param({"store": "mysql"}, "--store mysql: expected sqlite or etcd", id="store"),
         pytest.param({"pod_cidr": "10.244.0.1/16"}, "--pod-cidr 10.244.0.1/16: ", id="host bits"),
+        pytest.param({"pod_cidr": "127.0.0.0/8"}, "no packet is routed to 127.0.0.0/8", id="loopback"),
+        pytest.param({"service_cidr": "224.0.0.0/16"}, "no packet is routed to 224.0.0.0/3", id="multicast"),
         pytest.param({"pod_cidr": "10.244.0.0/25"}, "cannot be cut into /24 node ranges", id="narrow pod CIDR"),
         pytest.param({"pod_cidr": "10.244.0.0/23"}, "holds 2 node ranges of /24, the cluster has 3", id="few ranges"),
         pytest.param({"service_cidr": "10.96.0.0/30"}, "too small for the Services", id="narrow Service CIDR"),
@@ -60,10 +62,12 @@ def test_settings_survive_the_file(tmp_path: Path) -> None:
     assert ClusterSpec.load(tmp_path / "cluster.json") == spec
 
 
-def test_a_damaged_file_says_what_to_do(tmp_path: Path) -> None:
-    (tmp_path / "cluster.json").write_text("{")
-    with pytest.raises(ConfigError, match="'kubarium down' removes that cluster"):
-        ClusterSpec.load(tmp_path / "cluster.json")
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"workers": "2"}', '{"pod_cidr": 5}', '{"name": null}'])
+def test_a_damaged_file_says_what_to_do(tmp_path: Path, text: str) -> None:
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "lab" / "cluster.json").write_text(text)
+    with pytest.raises(ConfigError, match="'kubarium down --name lab' removes that cluster"):
+        ClusterSpec.load(tmp_path / "lab" / "cluster.json")
 
 
 def test_addresses_follow_from_the_service_cidr() -> None:
