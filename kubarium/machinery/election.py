@@ -121,12 +121,15 @@ class _Candidate:
 
     async def keep(self) -> None:
         """Renew until it fails for too long; raises TimeoutError then."""
-        renewed = time.monotonic()
-        while time.monotonic() < renewed + self._election.renew_deadline_s:
-            await asyncio.sleep(self._election.retry_s)
-            if await self.try_acquire():
-                renewed = time.monotonic()
-        raise TimeoutError(f"lease {self._election.name} could not be renewed: no longer the leader")
+        e = self._election
+        try:
+            while True:
+                async with asyncio.timeout(e.renew_deadline_s):  # also round the last try, which may hang
+                    await asyncio.sleep(e.retry_s)
+                    while not await self.try_acquire():  # noqa: ASYNC110 - the Lease is elsewhere, nobody wakes us
+                        await asyncio.sleep(e.retry_s)
+        except TimeoutError as err:
+            raise TimeoutError(f"lease {e.name} could not be renewed: no longer the leader") from err
 
     async def release(self) -> None:
         """Let the next one begin at once."""

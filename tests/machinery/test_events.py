@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from kubarium.machinery.election import Election, lead
+from kubarium.machinery.errors import ServiceUnavailable
 from kubarium.machinery.events import EventRecorder
 from kubarium.machinery.objects import Pod, convert
 from kubarium.machinery.resources import EVENTS, LEASES
@@ -111,3 +112,32 @@ async def test_who_cannot_renew_stops_before_another_may_begin(api: FakeApi) -> 
         with pytest.raises(TimeoutError, match="no longer the leader"):
             await leader
     assert ended.is_set()
+
+
+async def test_a_last_try_that_hangs_does_not_prolong_the_leadership(
+    api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    ended: list[float] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(loop.time())
+
+    leader = asyncio.create_task(lead(api, election("a"), work))
+    async with asyncio.timeout(10):
+        while not api.objects:
+            await asyncio.sleep(0.01)
+        began = loop.time()
+
+        async def refused_then_silent(*_: object) -> None:
+            if loop.time() < began + 0.3:
+                raise ServiceUnavailable("connection refused")
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(api, "get", refused_then_silent)
+        with pytest.raises(TimeoutError, match="no longer the leader"):
+            await leader
+    assert ended[0] - began < 0.6  # the Lease's duration: from then on another may lead
