@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from kubarium.cli import kinds, tabs, target
+from kubarium.cli import describers, kinds, tabs, target
+from kubarium.cli.describing import Lines, Obj, head
 from kubarium.cli.flags import Parser
 from kubarium.cli.get import selection
 from kubarium.cli.http import Server
 from kubarium.cli.kinds import Kind
 from kubarium.cli.run import Exit, UsageError, describe_error
 from kubarium.machinery.errors import ApiError, NotFound
-from kubarium.machinery.times import age, parse_timestamp
-
-Lines = list[str]
-Obj = dict[str, Any]
-HIDDEN_ANNOTATIONS = ("kubectl.kubernetes.io/last-applied-configuration",)
-LONGEST_VALUE = 140
+from kubarium.machinery.times import age
 
 
 def main(command: str, argv: list[str]) -> None:
@@ -85,48 +80,10 @@ def _found(
 
 def describe(server: Server, kind: Kind, obj: Obj, *, events: bool = True) -> Lines:
     """The lines of one object, cells parted by tabs."""
-    from kubarium.cli import describers
-
     lines = describers.DESCRIBERS.get(kind.plural if kind in kinds.KNOWN else "", generic)(server, obj)
     if events and kind.plural not in describers.WITHOUT_EVENTS:
         lines += event_lines(server, obj)
     return lines
-
-
-Describer = Callable[[Server, Obj], Lines]
-
-
-def head(obj: Obj, *more: str, namespaced: bool = True) -> Lines:
-    """Name, namespace, what else comes before the labels, labels, annotations."""
-    meta = obj["metadata"]
-    lines = [f"Name:\t{meta['name']}"]
-    if namespaced:
-        lines.append(f"Namespace:\t{meta.get('namespace', '')}")
-    return [*lines, *more, *mapping("Labels", meta.get("labels"), "="), *annotation_lines(meta)]
-
-
-def annotation_lines(meta: Mapping[str, Any]) -> Lines:
-    shown = {key: value for key, value in (meta.get("annotations") or {}).items() if key not in HIDDEN_ANNOTATIONS}
-    lines: Lines = []
-    for key, value in sorted(shown.items()):
-        if len(value) + len(key) + 2 > LONGEST_VALUE or "\n" in value:
-            texts = [f"{key}:", *(f"  {part}" for part in value.rstrip().split("\n"))]
-        else:
-            texts = [f"{key}: {value}"]
-        lines += [f"\t{text}" for text in texts]
-    return ["Annotations:" + lines[0], *lines[1:]] if lines else ["Annotations:\t<none>"]
-
-
-def mapping(title: str, values: Mapping[str, str] | None, between: str, indent: str = "") -> Lines:
-    """`Labels:  a=b`, further entries below the first."""
-    texts = [f"{key}{between}{value}" for key, value in sorted((values or {}).items())] or ["<none>"]
-    return [f"{indent}{title}:\t{texts[0]}", *(f"{indent}\t{text}" for text in texts[1:])]
-
-
-def moment(text: str | None) -> str:
-    """`Sat, 31 Jan 2026 12:00:00 +0000`."""
-    seconds = parse_timestamp(text or "")
-    return "<unset>" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%a, %d %b %Y %H:%M:%S %z")
 
 
 def event_lines(server: Server, obj: Obj) -> Lines:

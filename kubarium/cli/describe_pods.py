@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kubarium.cli.describe import Lines, Obj, annotation_lines, mapping, moment
+from kubarium.cli.describing import Lines, Obj, annotation_lines, mapping, moment
 from kubarium.cli.http import Server
 
 VOLUMES = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kubarium.cli.describe import Describer, Lines, Obj, annotation_lines, head, mapping, moment
 from kubarium.cli.describe_pods import pod, pod_template
+from kubarium.cli.describing import Describer, Lines, Obj, annotation_lines, head, mapping, moment
 from kubarium.cli.http import Server
 from kubarium.machinery.quantity import parse_quantity
 from kubarium.machinery.times import age

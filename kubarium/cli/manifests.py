@@ -38,7 +38,11 @@ def read_files(names: Sequence[str], *, recursive: bool = False) -> list[Manifes
 
 def _read(name: str, recursive: bool) -> Iterator[Manifest]:
     if name == "-":
-        yield from parse(sys.stdin.read(), "STDIN")
+        try:
+            text = sys.stdin.read()
+        except UnicodeDecodeError as err:
+            raise ClusterError(f"error parsing STDIN: not text in UTF-8 (byte {err.start})") from err
+        yield from parse(text, "STDIN")
         return
     path = Path(name)
     if not path.exists():
@@ -54,6 +58,8 @@ def _read(name: str, recursive: bool) -> Iterator[Manifest]:
             text = file.read_text()
         except OSError as err:
             raise ClusterError(f"{file}: {err.strerror}") from err
+        except UnicodeDecodeError as err:
+            raise ClusterError(f"error parsing {file}: not text in UTF-8 (byte {err.start})") from err
         yield from parse(text, str(file))
 
 

@@ -116,7 +116,9 @@ def _condition(name: str, wanted: str) -> Check:
 def _jsonpath(text: str) -> Check:
     from kubarium.cli import jsonpath
 
-    expression, _, wanted = text.strip("'\"").rpartition("}")
+    expression, closed, wanted = text.strip("'\"").rpartition("}")
+    if not closed or not expression.startswith("{"):
+        raise UsageError(f"--for=jsonpath={text}: expected for example jsonpath='{{.status.phase}}'=Running")
     expression += "}"
     wanted = wanted.removeprefix("=").strip("'\"") if wanted else ""
 
