@@ -102,12 +102,16 @@ def _engines(paths: ClusterPaths | None) -> Iterable[DockerApi]:
 
 
 def _remove_containers(docker: DockerApi, name: str) -> list[str]:
-    """Containers, then the networks and volumes that Compose made for them."""
-    labels = {CLUSTER_LABEL: name}
-    containers = docker.containers(labels)
-    each(docker.remove, [found["Id"] for found in containers])
+    """Containers, then the networks and volumes that Compose made for them.
+
+    A kubelet that is a container itself may start another pod until it is gone: looked for again until none is left.
+    """
+    labels, count = {CLUSTER_LABEL: name}, 0
+    while containers := docker.containers(labels):
+        count += len(containers)
+        each(docker.remove, [found["Id"] for found in containers])
     others = docker.remove_labelled(labels)
-    return ([f"{len(containers)} containers"] if containers else []) + others
+    return ([f"{count} containers"] if count else []) + others
 
 
 def _remove_network(paths: ClusterPaths) -> list[str]:

@@ -61,6 +61,11 @@ def up(name: str, wishes: Mapping[str, Any], report: Report, *, must_exist: bool
             raise ClusterError(f"another command works on cluster {name}: try again when it has ended")
         spec = settle(paths, name, wishes, must_exist=must_exist)
         was_up = control.answers(paths)
+        if was_up and api_port not in (0, spec.api_port):
+            raise ConfigError(
+                f"--api-port {api_port}: cluster {name} is up at port {spec.api_port}; "
+                f"'kubarium stop --name {name}' first"
+            )
         process = None
         if not was_up:
             process = _launch(spec, paths, tell, began, api_port)
@@ -76,6 +81,10 @@ def settle(paths: ClusterPaths, name: str, wishes: Mapping[str, Any], *, must_ex
     try:
         spec = ClusterSpec.load(paths.spec)
     except FileNotFoundError:
+        if cgroups.pids(name):
+            raise ConfigError(
+                f"cluster {name}: its state folder is gone; 'kubarium down --name {name}' removes what is left"
+            ) from None
         if must_exist:
             raise ConfigError(f"there is no cluster {name}: 'kubarium up --name {name}' makes one") from None
         spec = ClusterSpec(name=name, **wishes)
@@ -83,7 +92,9 @@ def settle(paths: ClusterPaths, name: str, wishes: Mapping[str, Any], *, must_ex
         return spec
     for field, wish in wishes.items():
         have = getattr(spec, field)
-        if wish != have and field != "docker_socket":
+        if field == "docker_socket" and have and Path(wish).resolve() == Path(have).resolve():
+            continue
+        if wish != have:
             flag = "--" + field.replace("_", "-")
             raise ConfigError(
                 f"{flag} {wish}: cluster {name} exists with {have}; "
