@@ -228,7 +228,6 @@ def assemble(config: Config, store: Store, port: int) -> Server:
     bootstrap = Bootstrap(pipeline, registry, Identity(config.advertise_address, port, config.service_network))
     served = Served(
         registry,
-        stored,
         f"{config.advertise_address}:{port}",
         metrics,
         {

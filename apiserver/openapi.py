@@ -255,11 +255,12 @@ def _operations(resource: ResourceDef) -> dict[str, dict[str, Json]]:
     found = {base: _verbs(resource, _COLLECTION), f"{base}/{{name}}": _verbs(resource, _SINGLE)}
     if resource.namespaced:
         everywhere = _verbs(resource, ("list",))
-        everywhere["get"]["id"] += "ForAllNamespaces"
+        for operation in everywhere.values():
+            operation["id"] += "ForAllNamespaces"
         found[f"{prefix}/{resource.plural}"] = everywhere
     for name in resource.subresources:
         found[f"{base}/{{name}}/{name}"] = _subresource(resource, name)
-    return found
+    return {path: operations for path, operations in found.items() if operations}
 
 
 def _verbs(resource: ResourceDef, wanted: tuple[str, ...]) -> dict[str, Json]:

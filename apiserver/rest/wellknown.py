@@ -26,13 +26,9 @@ Check = Callable[[], bool]
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What these paths tell of. `checks`: name -> whether it holds; `address` is what clients may reach us by.
-
-    `documented` are the resources that OpenAPI tells of.
-    """
+    """What these paths tell of. `checks`: name -> whether it holds; `address` is what clients may reach us by."""
 
     registry: Registry
-    documented: Registry
     address: str
     metrics: Metrics
     checks: Mapping[str, Check]
@@ -115,7 +111,7 @@ class WellKnown:
 
     def _openapi(self, exchange: Exchange) -> web.Response:
         """Version 2 in one document, version 3 in one per group and version, immutable under the hash in its URL."""
-        registry, path = self._served.documented, exchange.path.rstrip("/")
+        registry, path = self._served.registry, exchange.path.rstrip("/")
         media_type = accepted(exchange.accept).media_type
         if path == "/openapi/v2":
             return self._tagged(exchange, self._once(path, lambda: openapi.document_v2(registry)), media_type)
@@ -133,10 +129,10 @@ class WellKnown:
         return web.Response(body=data, headers={"Content-Type": media_type, "Cache-Control": IMMUTABLE})
 
     def _openapi_document(self, name: str) -> bytes:
-        return self._once(f"openapi {name}", lambda: openapi.document_v3(self._served.documented, name))
+        return self._once(f"openapi {name}", lambda: openapi.document_v3(self._served.registry, name))
 
     def _openapi_index(self) -> object:
-        registry = self._served.documented
+        registry = self._served.registry
         hashes = {name: openapi.etag(self._openapi_document(name)) for name in openapi.paths_v3(registry)}
         return openapi.index_v3(registry, hashes)
 

@@ -125,3 +125,8 @@ def test_version_and_namespaces(kc: Kubectl) -> None:
     assert "Server Version: v1.36" in kc("version")
     kc("apply", "-f", "-", stdin="{apiVersion: v1, kind: Namespace, metadata: {name: shop}}")
     assert kc("get", "ns", "shop", "--no-headers").split()[:2] == ["shop", "Active"]
+
+
+def test_reviews_are_explained_too(kc: Kubectl) -> None:
+    assert "TokenReview attempts to authenticate a token" in kc("explain", "tokenreviews")
+    assert "checks whether or not a user or group" in kc("explain", "localsubjectaccessreviews")
