@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
+import os
 import shutil
 import socket
 import ssl
 import tempfile
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -41,11 +43,12 @@ from apiserver.store.base import Store
 from apiserver.subresources import TokenIssuer
 from apiserver.watchcache import Batch, WatchCache
 from kubarium.machinery import kubeconfig
-from kubarium.machinery.errors import Compacted, ConfigError
+from kubarium.machinery.errors import Compacted, ConfigError, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
 RUN = Path("/run/kubarium")
+FOLDER_PREFIX = "kubarium-api-"
 DNS_NAMES = (
     "localhost",
     "kubernetes",
@@ -62,13 +65,51 @@ async def serve(config: Config) -> None:
         for sock in sockets:
             stack.callback(sock.close)
         if config.standalone or not config.store:
-            folder = Path(tempfile.mkdtemp(prefix="kubarium-api-"))
-            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            folder = stack.enter_context(own_folder(Path(tempfile.gettempdir())))
             config = complete(config, folder, sockets)
-        store = open_store(config.store)
+        try:
+            store = open_store(config.store)
+        except StoreUnavailable as err:
+            raise ConfigError(f"--store {config.store}: {err}") from err
         stack.push_async_callback(store.close)
         await stack.enter_async_context(running(config, store, sockets))
         await asyncio.Event().wait()
+
+
+@contextmanager
+def own_folder(base: Path) -> Iterator[Path]:
+    """A folder that goes with this process; what killed ones left in `base` is removed. A lock shows who is alive."""
+    for left in base.glob(FOLDER_PREFIX + "*"):
+        if (lock := locked(left)) is not None:
+            shutil.rmtree(left, ignore_errors=True)
+            os.close(lock)
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=base))
+        if (lock := locked(folder)) is not None and folder.exists():  # else taken for left over before it was locked
+            break
+        if lock is not None:
+            os.close(lock)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def locked(folder: Path) -> int | None:
+    """A descriptor that holds the lock of a folder of ours; None where it is somebody's, or gone."""
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        if os.fstat(fd).st_uid == os.geteuid():
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fd
+    except BlockingIOError:
+        pass
+    os.close(fd)
+    return None
 
 
 # -- what is made when it is not given ---------------------------------------------------------------------------------

@@ -231,8 +231,11 @@ def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None
 
 def _lock(path: Path) -> IO[str]:
     """Make sure that no other process has the file open; the lock goes with the process."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock_file = path.with_name(path.name + ".lock").open("w")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock_file = path.with_name(path.name + ".lock").open("w")
+    except OSError as err:
+        raise StoreUnavailable(f"{path} cannot be opened: {err.strerror}") from err
     try:
         fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -225,6 +225,7 @@ def test_a_graceful_stop_ends_watches_cleanly(tmp_path: Path) -> None:
         (["--service-node-port-range", "9-1"], "--service-node-port-range 9-1: expected FIRST-LAST"),
         (["--bind-address", "x"], "--bind-address x: expected an IP address"),
         (["--store", "mysql://x"], "--store mysql://x: not a store"),
+        (["--store", "sqlite:///proc/x/y.db"], "--store sqlite:///proc/x/y.db: /proc/x/y.db cannot be opened: "),
         (["--tls-cert-file", "x"], "expected both or neither"),
         (["--tls-cert-file", "/none", "--tls-private-key-file", "/none"], "--tls-cert-file /none: "),
         (["--client-ca-file", "/none"], "--client-ca-file /none: "),
@@ -241,6 +242,19 @@ def test_bad_flags_are_one_line_and_exit_code_2(flags: list[str], text: str) -> 
     assert text in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert done.stdout == ""
+
+
+def test_what_a_killed_server_left_is_removed_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    folders: list[set[Path]] = []
+    with api_server(tmp_path / "a", kill=True):
+        folders.append(set(tmp_path.glob("kubarium-api-*")))
+        with api_server(tmp_path / "b"):
+            folders.append(set(tmp_path.glob("kubarium-api-*")))
+    assert (len(folders[0]), len(folders[1])) == (1, 2)  # nobody removes what is in use
+    with api_server(tmp_path / "c"):
+        assert folders[0].isdisjoint(tmp_path.glob("kubarium-api-*"))
+    assert not list(tmp_path.glob("kubarium-api-*"))
 
 
 def test_a_port_in_use_is_one_line_and_exit_code_2() -> None:
