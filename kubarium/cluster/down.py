@@ -56,6 +56,10 @@ def stop(name: str) -> None:
             raise ClusterError(f"another command works on cluster {name}: try again when it has ended")
         paths = ClusterPaths.of(name)
         if not paths.spec.exists():
+            if cgroups.pids(name):
+                raise ConfigError(
+                    f"cluster {name}: its state folder is gone; 'kubarium down --name {name}' removes what is left"
+                )
             raise ConfigError(f"there is no cluster {name}")
         _stop_supervisor(paths)
         if cgroups.pids(name):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -114,6 +115,29 @@ def test_settings_that_differ_from_the_cluster_that_exists(paths: ClusterPaths) 
     with pytest.raises(ConfigError) as caught:
         settle(paths, paths.name, {"workers": 3})
     assert "--workers 3: cluster" in one_line(caught) and "exists with 2" in one_line(caught)
+
+
+def test_another_engine_than_the_one_of_the_cluster_that_exists(paths: ClusterPaths, tmp_path: Path) -> None:
+    ClusterSpec(name=paths.name, docker_socket=str(tmp_path / "engine.sock")).save(paths.spec)
+    (tmp_path / "link.sock").symlink_to(tmp_path / "engine.sock")
+    assert settle(paths, paths.name, {"docker_socket": str(tmp_path / "link.sock")})
+    with pytest.raises(ConfigError) as caught:
+        settle(paths, paths.name, {"docker_socket": "/nowhere.sock"})
+    assert "--docker-socket /nowhere.sock: cluster" in one_line(caught)
+
+
+def test_processes_without_a_state_folder(paths: ClusterPaths) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("cgroups need root")
+    child = subprocess.Popen(["cat"], stdin=subprocess.PIPE, preexec_fn=lambda: cgroups.join(f"{paths.name}/x"))  # noqa: PLW1509 - no thread runs yet
+    try:
+        with pytest.raises(ConfigError) as caught:
+            settle(paths, paths.name, {})
+        assert f"state folder is gone; 'kubarium down --name {paths.name}' removes" in one_line(caught)
+    finally:
+        child.kill()
+        child.wait()
+        cgroups.remove(paths.name)
 
 
 @pytest.mark.parametrize(
