@@ -14,6 +14,7 @@ from kubarium.cli.run import UsageError
 
 MERGE = "application/merge-patch+json"
 _CHANGE = re.compile(r"(?P<key>[A-Za-z0-9][-A-Za-z0-9_./]*)(?:=(?P<value>.*)|(?P<gone>-))")
+_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 
 
 def main(command: str, argv: list[str]) -> None:
@@ -49,7 +50,13 @@ def _changes(words: list[str]) -> dict[str, str | None]:
         found = _CHANGE.fullmatch(word)
         if found is None:
             raise UsageError(f"invalid label spec: {word}")
-        changes[found.group("key")] = None if found.group("gone") else found.group("value")
+        value = None if found.group("gone") else found.group("value")
+        if value is not None and not _VALUE.fullmatch(value):
+            raise UsageError(
+                f'invalid label value: "{word}": at most 63 letters, digits, "-", "_" and ".", '
+                "with a letter or digit at both ends"
+            )
+        changes[found.group("key")] = value
     return changes
 
 

@@ -10,6 +10,7 @@ from kubarium.cli.get import selection
 from kubarium.cli.http import Server
 from kubarium.cli.kinds import Kind
 from kubarium.cli.run import UsageError
+from kubarium.machinery.errors import NotFound
 
 MERGE = "application/merge-patch+json"
 
@@ -30,7 +31,12 @@ def main(command: str, argv: list[str]) -> None:
         if not names and not (args.all or args.selector):
             raise UsageError("resource(s) were provided, but no name was specified")
         for name in names or _selected(server, kind, namespace, args.selector):
-            _scale(server, args, kind.path(namespace, name, "scale"))
+            try:
+                _scale(server, args, kind.path(namespace, name, "scale"))
+            except NotFound as err:
+                if err.details:
+                    raise
+                raise UsageError(f"{kind.qualified_plural} cannot be scaled: they have no number of replicas") from err
             print(f"{kind.qualified}/{name} scaled", flush=True)
 
 

@@ -163,6 +163,12 @@ def test_what_is_no_manifest_is_said_in_one_line(cli: Commands, text: str, compl
     assert done.code == 1 and complaint in done.err and "Traceback" not in done.err
 
 
+def test_a_manifest_that_is_no_text(cli: Commands, tmp_path: Path) -> None:
+    (tmp_path / "random.yaml").write_bytes(b"kind: \xff\xfe")
+    done = cli.kubarium("apply", "-f", str(tmp_path / "random.yaml"))
+    assert (done.code, done.err) == (1, f"error: error parsing {tmp_path}/random.yaml: not text in UTF-8 (byte 6)\n")
+
+
 def test_create_from_flags(cli: Commands) -> None:
     assert ok(cli, "create", "configmap", "c", "--from-literal=a=1") == "configmap/c created\n"
     assert ok(cli, "create", "secret", "generic", "s", "--from-literal=p=x") == "secret/s created\n"
@@ -178,6 +184,9 @@ def test_scale(web: Commands) -> None:
     assert ok(web, "get", "deploy", "web", "-o", "jsonpath={.spec.replicas}") == "5"
     done = web.kubarium("scale", "deploy/web", "--replicas=6", "--current-replicas=1")
     assert done.err == "error: Expected replicas to be 1, was 5\n"
+    done = web.kubarium("scale", "svc/web", "--replicas=2")
+    assert done.err == "error: services cannot be scaled: they have no number of replicas\n"
+    web.same("scale", "deploy/nope", "--replicas=2")
 
 
 def test_label(web: Commands) -> None:
@@ -186,6 +195,7 @@ def test_label(web: Commands) -> None:
     assert web.kubarium("label", "svc", "web", "tier=b").err == (
         "error: 'tier' already has a value (a), and --overwrite is false\n"
     )
+    assert web.kubarium("label", "svc", "web", "tier=b=c").err.startswith('error: invalid label value: "tier=b=c": ')
     assert ok(web, "label", "svc", "web", "tier=b", "--overwrite") == "service/web labeled\n"
     assert ok(web, "label", "svc", "web", "tier-", "x/y-") == "service/web unlabeled\n"
 
@@ -213,6 +223,7 @@ def test_wait(web: Commands, shared_apiserver: ApiServer) -> None:
     assert ok(web, "wait", "deploy/web", "--for=jsonpath={.spec.replicas}=3") == "deployment.apps/web condition met\n"
     web.same("wait", "deploy/web", "--for=condition=Available", "--timeout=1s")
     web.same("wait", "pod/nope", "--for=condition=Ready", "--timeout=1s")
+    assert "expected for example jsonpath=" in web.kubarium("wait", "deploy/web", "--for=jsonpath={.x").err
     assert ok(web, "wait", "deploy/web", "--for=create") == "deployment.apps/web condition met\n"
     path = f"/apis/apps/v1/namespaces/{web.namespace}/deployments/web/status"
     status = {"observedGeneration": 1, "conditions": [{"type": "Available", "status": "True"}]}
