@@ -83,7 +83,8 @@ class Reviews:
         if user is None:
             return {"error": "invalid bearer token", "user": {}}
         status: Object = {"authenticated": True, "user": shown(user)}
-        return status | {"audiences": list(audiences)} if audiences else status
+        good_for = [one for one in audiences if self._authenticator.user_of_token(token, (one,)) is not None]
+        return status | {"audiences": good_for} if audiences else status
 
     def _access(self, request: Request, user: User, spec: Object) -> Object:
         check_attributes(request, spec)

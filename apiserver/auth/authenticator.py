@@ -41,9 +41,13 @@ class Authenticator:
         return user
 
     def user_of_token(self, token: str, audiences: Sequence[str] = ()) -> User | None:
-        """For requests and for TokenReview; None where the token is not good."""
+        """For requests and for TokenReview; None where the token is not good, or for none of `audiences`.
+
+        A fixed token is good for this server alone.
+        """
         if (user := self.tokens.get(token_digest(token))) is not None:
-            return user
+            ours = self.service_accounts.audiences if self.service_accounts else ()
+            return user if not audiences or set(audiences) & set(ours) else None
         if self.service_accounts is None:
             return None
         try:

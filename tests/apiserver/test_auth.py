@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -20,9 +21,10 @@ from apiserver.auth.serviceaccounts import (
     load_signer,
     load_verifiers,
 )
-from apiserver.auth.tokens import load_token_file
+from apiserver.auth.tokens import load_token_file, token_digest
 from apiserver.registry import REGISTRY
-from apiserver.request import Request, User
+from apiserver.request import Request, User, WriteOptions
+from apiserver.reviews import REVIEWS, Reviews
 from kubarium.machinery import pki
 from kubarium.machinery.errors import ConfigError, Unauthorized
 
@@ -171,3 +173,25 @@ def test_tokens_of_odd_bytes_are_unknown_not_an_error(tokens: ServiceAccountToke
     for token in ("t\udcff", "tök.e.n", "\ud800"):
         with pytest.raises(Unauthorized):
             Authenticator(service_accounts=tokens).authenticate(token=token)
+
+
+@pytest.mark.parametrize(
+    ("fixed", "asked", "told"),
+    [
+        pytest.param(False, [ISSUER, "vault"], [ISSUER], id="those of the token that were asked for"),
+        pytest.param(False, ["vault"], None, id="a token for others"),
+        pytest.param(True, [ISSUER, "vault"], [ISSUER], id="fixed tokens are for this server"),
+        pytest.param(True, ["vault"], None, id="and for no other"),
+    ],
+)
+def test_a_review_tells_the_audiences_that_a_token_is_good_for(
+    tokens: ServiceAccountTokens, fixed: bool, asked: list[str], told: list[str] | None
+) -> None:
+    authenticator = Authenticator({token_digest("t"): User("kim", ())}, tokens)
+    reviews = Reviews(authenticator, AlwaysAllowAuthenticated(), REGISTRY)
+    kind = next(one for one in REVIEWS if one.kind == "TokenReview")
+    spec = {"token": "t" if fixed else issue(tokens), "audiences": asked}
+    body = json.dumps({"apiVersion": kind.api_version, "kind": kind.kind, "spec": spec}).encode()
+    done = reviews.create(Request(ANONYMOUS_USER, "create", kind), body, "application/json", WriteOptions())
+    status = json.loads(done.body)["status"]
+    assert (status.get("authenticated", False), status.get("audiences")) == (told is not None, told)
