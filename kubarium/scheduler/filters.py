@@ -63,7 +63,7 @@ def _clash(a: HostPort, b: HostPort) -> bool:
 def resources(info: PodInfo, state: NodeState) -> Sequence[str]:
     reasons = ["Too many pods"] if len(state.pods) + 1 > state.allocatable.get("pods", 0) else []
     for name, wanted in sorted(info.requests.items()):
-        if wanted > state.allocatable.get(name, 0) - state.requested[name]:
+        if wanted and wanted > state.allocatable.get(name, 0) - state.requested[name]:
             reasons.append(f"Insufficient {name}")
     return reasons
 

@@ -131,6 +131,10 @@ def test_what_fits(member: Pod) -> None:
     assert place(member, state) == "n"
 
 
+def test_who_asks_for_nothing_fits_on_a_node_that_is_overcommitted() -> None:
+    assert place(pod(cpu="0"), node_state(node("n", cpu="1"), [pod(cpu="1500m")])) == "n"
+
+
 def test_no_nodes() -> None:
     assert place(pod()) == "no nodes available to schedule pods"
 
