@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from kubarium.cluster.paths import ClusterPaths
 from kubarium.machinery.errors import ConfigError
 from tests.compose.conftest import ROOT, Engine
 from tests.e2e import web_app
-from tests.e2e.lab import Lab, condition, eventually
+from tests.e2e.lab import Lab, condition, eventually, run
 
 FILE = ROOT / "compose" / "docker-compose.yml"
 
@@ -116,7 +116,9 @@ def lab(compose: Compose, kubectl: Path) -> Lab:
     eventually(config.exists, "the administrator's kubeconfig")
 
     def node_prefix(node: str) -> list[str]:
-        return ["docker", "-H", compose.engine.host, "exec", f"kubarium-{compose.name}-{node}"]
+        container = f"kubarium-{compose.name}-{node}"
+        pid = run(["docker", "-H", compose.engine.host, "inspect", "-f", "{{.State.Pid}}", container]).strip()
+        return ["nsenter", f"--net=/proc/{pid}/ns/net"]
 
     lab = Lab(compose.name, str(kubectl), str(config), ("node-1", "node-2"), node_prefix, compose.engine.prefix)
     eventually(lambda: ready(lab) == {"node-1", "node-2"}, "both nodes Ready", deadline_s=90)
@@ -127,11 +129,16 @@ def ready(lab: Lab) -> set[str]:
     return {n["metadata"]["name"] for n in lab.get("nodes")["items"] if condition(n, "Ready") == "True"}
 
 
-@pytest.mark.timeout(400)
-def test_the_web_app(lab: Lab) -> None:
+@pytest.fixture(scope="module")
+def web(lab: Lab) -> Lab:
     web_app.start(lab)
-    web_app.check_placement(lab)
-    web_app.check_pod_to_pod(lab)
+    return lab
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("check", web_app.ALL, ids=lambda check: check.__name__.removeprefix("check_"))
+def test_the_web_app(web: Lab, check: Callable[[Lab], None]) -> None:
+    check(web)
 
 
 @pytest.mark.timeout(400)
