@@ -178,10 +178,9 @@ class GrpcDoor:
         async def handle(message: Any, context: Context) -> T:
             begun = time.perf_counter()
             metadata = _metadata(context)
-            verb, code = "", 200
+            request, code = None, 200
             try:
                 request = self._request(method, message, self._user(context, metadata))
-                verb = request.verb
                 with self._behind.limits.admitted(kind):
                     async with asyncio.timeout(self._behind.request_timeout_s):
                         return await answer(request, message, metadata.get("user-agent", ""))
@@ -190,15 +189,21 @@ class GrpcDoor:
                 code = failure.status_code
                 await _abort(context, failure)
             finally:
-                self._count(verb, message.ref, code, begun)
+                self._count(request, code, begun)
 
         return handle
 
-    def _count(self, verb: str, ref: Any, code: int, begun: float) -> None:
+    def _count(self, request: Request | None, code: int, begun: float) -> None:
+        """By resource where it is one of ours: what else clients come up with has no figure of its own."""
         metrics = self._behind.metrics
-        metrics.requests[Call(verb, ref.group, ref.version, ref.resource, "", code)] += 1
+        if request is None:
+            metrics.requests[Call("", code=code)] += 1
+            return
+        verb, resource = request.verb, request.resource
+        call = Call(verb, resource.group, resource.version, resource.plural, request.subresource, code)
+        metrics.requests[call] += 1
         if verb != "watch":
-            metrics.seconds[verb, ref.resource] += time.perf_counter() - begun
+            metrics.seconds[verb, resource.plural] += time.perf_counter() - begun
 
     # -- the methods ---------------------------------------------------------------------------------------------------
 
@@ -246,7 +251,7 @@ class GrpcDoor:
 
     async def _watch(self, message: api_pb2.WatchRequest, context: Context) -> AsyncGenerator[bytes, None]:
         begun = time.perf_counter()
-        code = 200
+        request, code = None, 200
         try:
             request = self._request("Watch", message, self._user(context, _metadata(context)))
             with self._behind.limits.long_running("watch"):
@@ -261,7 +266,7 @@ class GrpcDoor:
             code = failure.status_code
             await _abort(context, failure)
         finally:
-            self._count("watch", message.ref, code, begun)
+            self._count(request, code, begun)
 
 
 def _metadata(context: Context) -> dict[str, str]:

@@ -128,6 +128,16 @@ async def test_a_certificate_or_a_token_says_who_calls_and_neither_is_anonymous(
         assert (code, status["reason"]) == (grpc.StatusCode.UNAUTHENTICATED, "Unauthorized")
 
 
+async def test_what_clients_make_up_has_no_figure_of_its_own(door: Door, client: Client) -> None:
+    for number in range(3):
+        ref = api_pb2.ResourceRef(version="v1", resource=f"bananas-{number}")
+        await refusal(client, "Get", api_pb2.GetRequest(ref=ref, name="x"))
+    await client.create("known")
+    found = {(call.resource, call.code): times for call, times in door.behind.metrics.requests.items()}
+    assert found == {("", 404): 3, ("configmaps", 200): 1}
+    assert set(door.behind.metrics.seconds) == {("create", "configmaps")}
+
+
 async def test_a_certificate_of_another_ca_is_refused(door: Door, tmp_path: Path) -> None:
     other = pki.make_ca(tmp_path / "other")
     async with door.channel(pki.issue(other, "someone", (), (), (), ("client",))) as channel:
