@@ -215,12 +215,12 @@ class Supervisor:
         if self.stopping_since:
             return self._reconcile_stop(now)
         due: list[float] = []
-        for name, task in self.tasks.items():
-            due += self._reconcile_task(name, task, now)
         for node in self.nodes.values():
             due += self._reconcile_node(node, now)
         for process in self.processes.values():
             due += self._reconcile_process(process, now)
+        for name, task in self.tasks.items():  # last: a start is a fact that some of them wait for
+            due += self._reconcile_task(name, task, now)
         return max(min(due), 0.0) if due else None
 
     def _reconcile_task(self, name: str, task: Task, now: float) -> list[float]:

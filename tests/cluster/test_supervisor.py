@@ -115,6 +115,14 @@ def test_a_killed_component_is_back_at_once(cluster: Cluster) -> None:
     eventually(lambda: cluster.answers("node-2"), "it answers")
 
 
+def test_an_api_server_started_again_is_asked_whether_it_answers(cluster: Cluster) -> None:
+    """Nobody else wakes the supervisor meanwhile: its log is read, it is not asked; the broken component waits."""
+    pid = cluster.pid("control-plane/apiserver")
+    eventually(lambda: "node-1/broken ended (exit code 3), starts again in 2 s" in cluster.lines(), "a quiet time")
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: cluster.lines().count("API server answers") == 2, "it is known to answer", limit_s=1.5)
+
+
 def test_a_component_that_cannot_run_is_tried_ever_more_slowly(cluster: Cluster) -> None:
     eventually(lambda: "node-1/broken ended (exit code 3), starts again in 1 s" in cluster.lines(), "the third try")
     assert "node-1/broken ended (exit code 3), starts again in 0.5 s" in cluster.lines()
