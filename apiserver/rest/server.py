@@ -81,6 +81,7 @@ class RestServer:
             async with asyncio.timeout(grace_s):
                 await self._doors.pipeline.finish_writes()
         if self._server is not None:
+            self._server.pre_shutdown()  # without it, idle connections are waited for as long as busy ones
             await self._server.shutdown(grace_s)
         await self._doors.kubelets.close()
 

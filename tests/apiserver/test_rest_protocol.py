@@ -211,6 +211,9 @@ def test_a_graceful_stop_ends_watches_cleanly(tmp_path: Path) -> None:
         connection.request("GET", "/api/v1/pods?watch=1", headers={"Authorization": f"Bearer {server.token}"})
         answer = connection.getresponse()
         assert answer.status == 200
+        idle = http.client.HTTPSConnection(urlsplit(server.url).netloc, context=server.tls, timeout=20)
+        idle.request("GET", "/healthz")
+        assert idle.getresponse().read() == b"ok"  # and stays connected, as clients do
         begun = time.monotonic()
         server.process.terminate()
         assert answer.read() == b""  # IncompleteRead if the stream were cut
