@@ -52,8 +52,8 @@ class KubeletClient:
     def context(self) -> ssl.SSLContext:
         """Kubelets have certificates for their node's name and address; a cluster may also leave them self-signed."""
         context = ssl.create_default_context(cafile=self.authority or None)
-        context.check_hostname = False
         if not self.authority:
+            context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         if self.certificate:
             context.load_cert_chain(self.certificate, self.key or None)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
+import os
 import queue
 import sqlite3
 import threading
@@ -87,7 +88,7 @@ class Writer:
             self._load(db)
         except sqlite3.Error as err:
             raise StoreUnavailable(f"{path} cannot be opened: {err}") from err
-        self._thread = threading.Thread(target=self._run, args=(db,), name="store/writer", daemon=True)
+        self._thread = threading.Thread(target=self._run_or_exit, args=(db,), name="store/writer", daemon=True)
         self._thread.start()
 
     def submit(self, write: Write) -> None:
@@ -107,6 +108,14 @@ class Writer:
             if expires:
                 self._expiries.append((expires, revision, key))
         heapq.heapify(self._expiries)
+
+    def _run_or_exit(self, db: sqlite3.Connection) -> None:
+        """A server without its writer must end, not hang: what was acknowledged is on disk, the rest is tried again."""
+        try:
+            self._run(db)
+        except BaseException:
+            log.critical("store: the writer was stopped by an error; the process ends", exc_info=True)
+            os._exit(1)
 
     def _run(self, db: sqlite3.Connection) -> None:
         held: object = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from pathlib import Path
@@ -154,3 +155,21 @@ async def test_a_full_disk_refuses_writes_keeps_what_is_there_and_goes_on_when_t
         await watch.aclose()
     finally:
         await store.close()
+
+
+def test_a_writer_that_breaks_ends_the_process(tmp_path: Path) -> None:
+    """Anything else would leave every later write hanging."""
+    script = (
+        "import asyncio, sys\n"
+        "from apiserver.store import open_store\n"
+        "from apiserver.store.sqlite_writer import Writer\n"
+        "async def main():\n"
+        "    store = open_store(sys.argv[1])\n"
+        "    Writer._commit = lambda *_: 1 / 0\n"
+        "    await store.create('/registry/core/pods/a/x', b'1')\n"
+        "asyncio.run(main())\n"
+    )
+    argv = [sys.executable, "-c", script, f"sqlite://{tmp_path}/store.db"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=20)
+    assert done.returncode == 1
+    assert "ZeroDivisionError" in done.stderr
