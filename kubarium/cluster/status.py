@@ -23,7 +23,7 @@ def status(name: str) -> dict[str, Any]:
     try:
         spec = ClusterSpec.load(paths.spec)
     except FileNotFoundError:
-        if cgroups.pids(name):
+        if name in cgroups.names() or paths.run.exists():
             return {"name": name, "state": LOST, "nodes": [], "processes": []}
         raise ConfigError(f"there is no cluster {name}: 'kubarium up --name {name}' makes one") from None
     try:
