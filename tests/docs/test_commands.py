@@ -60,3 +60,11 @@ def test_commands_shown_work(document: Path, environment: dict[str, str], tmp_pa
 def test_commands_are_read_from_console_blocks_only() -> None:
     text = "```console\n$ kubarium up \\\n    --name x\nready\n```\n```sh\n$ rm -rf /\n```\n"
     assert commands(text) == ["kubarium up      --name x"]
+
+
+@pytest.mark.parametrize(
+    "document", [*sorted(ROOT.glob("[!.]*/**/*.md")), ROOT / "README.md"], ids=lambda d: str(d.relative_to(ROOT))
+)
+def test_links_lead_somewhere(document: Path) -> None:
+    links = re.findall(r"\]\((?!https?://|#)([^)#]+)", document.read_text())
+    assert not [link for link in links if not (document.parent / link).exists()]
