@@ -11,8 +11,8 @@ NETNS = Path("/run/netns")
 
 
 def home() -> Path:
-    """$KUBARIUM_HOME, by default /var/lib/kubarium."""
-    return Path(os.environ.get("KUBARIUM_HOME") or "/var/lib/kubarium")
+    """$KUBARIUM_HOME, by default /var/lib/kubarium; absolute, since the processes of a cluster work in /."""
+    return Path(os.environ.get("KUBARIUM_HOME") or "/var/lib/kubarium").absolute()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from kubarium.cluster import cgroups, namespaces
 from kubarium.cluster.dockerapi import DockerApi
 from kubarium.cluster.images import PAUSE, TAG
-from kubarium.cluster.paths import RUN
+from kubarium.cluster.paths import RUN, home
 from kubarium.cluster.spec import ClusterSpec
 from kubarium.machinery.errors import ClusterError, ConfigError, NetworkError
 
@@ -38,6 +38,17 @@ def check_root() -> None:
     """Raise ConfigError unless we are root."""
     if os.geteuid() != 0:
         raise ConfigError("kubarium makes network namespaces and needs root: run it with sudo")
+
+
+def check_home() -> None:
+    """Raise ConfigError unless the folder of the clusters' state is there or can be made."""
+    folder = home() / "clusters"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise ConfigError(
+            f"KUBARIUM_HOME={home()}: cannot make {folder} ({err.strerror}); set it to a folder that can be written to"
+        ) from err
 
 
 def check_kernel(release: str | None = None) -> None:

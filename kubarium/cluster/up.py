@@ -55,6 +55,7 @@ def up(name: str, wishes: Mapping[str, Any], report: Report, *, must_exist: bool
 
     preflight.check_root()
     check_name(name)
+    preflight.check_home()
     paths = ClusterPaths.of(name)
     with locks.held(name) as mine:
         if not mine:

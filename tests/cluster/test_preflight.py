@@ -102,6 +102,19 @@ def test_the_remembered_port_is_taken_again() -> None:
         assert again.getsockname()[1] == port
 
 
+def test_a_home_that_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBARIUM_HOME", "/dev/null/home")
+    with pytest.raises(ConfigError) as caught:
+        preflight.check_home()
+    assert "KUBARIUM_HOME=/dev/null/home: cannot make /dev/null/home/clusters (Not a directory)" in one_line(caught)
+
+
+def test_a_home_beside_the_user_is_an_absolute_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KUBARIUM_HOME", "mine")
+    assert ClusterPaths.of("lab").base == tmp_path / "mine"
+
+
 def test_a_route_of_the_host_where_the_lan_was(paths: ClusterPaths, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = ClusterSpec(name=paths.name, lan_index=9)
     monkeypatch.setattr(network, "host_routes", lambda **_: [IPv4Network("198.18.8.0/21")])
