@@ -35,7 +35,7 @@ verbose_option = click.option("-v", "--verbose", is_flag=True, help="Show every 
 
 @click.command("up")
 @name_option
-@click.option("--workers", type=int, help="Worker nodes beside the control plane.  [default: 2]")
+@click.option("--workers", type=int, help="Worker nodes; with 0 the control plane runs pods.  [default: 2]")
 @click.option(
     "--store", type=click.Choice(["sqlite", "etcd"]), help="Where the API server keeps objects.  [default: sqlite]"
 )

@@ -163,7 +163,7 @@ def _kubelet(spec: ClusterSpec, paths: ClusterPaths, lan: LanPlan, node: str) ->
         f"--cluster-dns={spec.dns_ip}",
         f"--cluster-domain={CLUSTER_DOMAIN}",
         f"--node-labels={','.join(f'{key}={value}' for key, value in labels.items())}",
-        *([f"--register-with-taints={ROLE_LABEL}=:NoSchedule"] if control_plane else []),
+        *([f"--register-with-taints={ROLE_LABEL}=:NoSchedule"] if control_plane and spec.workers else []),
         f"--tls-cert-file={paths.pki / f'{node}-kubelet.crt'}",
         f"--tls-private-key-file={paths.pki / f'{node}-kubelet.key'}",
         f"--client-ca-file={paths.pki / 'ca.crt'}",
