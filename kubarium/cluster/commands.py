@@ -115,7 +115,7 @@ def status_cmd(name: str, everything: bool, output: str) -> None:
     from kubarium.cluster.down import all_names
     from kubarium.cluster.status import describe, status
 
-    seen = [status(each) for each in (all_names() if everything else [name])]
+    seen = _all_seen(all_names(), status) if everything else [status(name)]
     if output == "json":
         import json
 
@@ -169,6 +169,17 @@ def images_cmd(docker_socket: str, compose: bool) -> None:
     ensure_images(engine.ensure(docker_socket), show_step, compose=compose)
     if compose:
         ensure_wheels(show_step)
+
+
+def _all_seen(names: list[str], status: Callable[[str], dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each cluster's status; one that is damaged, or has just gone, hides no other."""
+    seen = []
+    for name in names:
+        try:
+            seen.append(status(name))
+        except ClusterError as err:
+            click.echo(f"cluster {name}: {err}", err=True)
+    return seen
 
 
 def _read(name: str, get: Callable[[Any], str]) -> str:
