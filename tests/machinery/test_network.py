@@ -103,9 +103,7 @@ def _send_one_way(source: Path, target: Path) -> None:
         with netns.socket_in_netns(source, kind=socket.SOCK_DGRAM) as sender:
             while time.monotonic() < deadline:
                 sender.sendto(b"hello", ("10.9.0.2", 9))
-                with contextlib.suppress(
-                    TimeoutError
-                ):  # sent before the kernel saw the carrier: dropped
+                with contextlib.suppress(TimeoutError):  # sent before the kernel saw the carrier: dropped
                     assert receiver.recv(100) == b"hello"
                     return
     raise AssertionError("nothing arrived within 5 s")
