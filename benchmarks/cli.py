@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import statistics
 
-from kubarium.testing.kubectl import kubectl_path
-
 from benchmarks.lab import KUBARIUM, NAME, Row, cluster, spread, timed
+from kubarium.testing.kubectl import kubectl_path
 
 RUNS = 20
 
