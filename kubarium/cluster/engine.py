@@ -11,6 +11,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from kubarium.cluster import locks
 from kubarium.cluster.dockerapi import DockerApi
 from kubarium.cluster.paths import RUN, home
 from kubarium.machinery.errors import ConfigError, ContainerError
@@ -50,10 +51,21 @@ def ensure(explicit: str = "") -> DockerApi:
 
 
 def start_ours(socket_path: str = OUR_SOCKET, data_root: Path | None = None) -> None:
-    """Start our engine, detached, and wait until it answers. Raises ContainerError with the last line of its log."""
-    run, data = Path(socket_path).parent, data_root or home() / "docker"
+    """Start our engine, detached, and wait until it answers; one that another command has just started will do.
+
+    Raises ContainerError with the last line of its log.
+    """
+    data = data_root or home() / "docker"
+    with locks.held(f"engine at {socket_path}"):
+        if not DockerApi(socket_path).answers():
+            _start(socket_path, data)
+
+
+def _start(socket_path: str, data: Path) -> None:
+    run = Path(socket_path).parent
     for folder in (run, data):
         folder.mkdir(parents=True, exist_ok=True)
+    _forget_dead_engine(run / "docker.pid")
     log = data / "dockerd.log"
     with log.open("ab") as out:
         process = subprocess.Popen(
@@ -65,6 +77,16 @@ def start_ours(socket_path: str = OUR_SOCKET, data_root: Path | None = None) -> 
             lines = log.read_text(errors="replace").strip().splitlines()
             raise ContainerError(f"our Docker engine does not start: {lines[-1] if lines else 'no message'} ({log})")
         time.sleep(0.05)
+
+
+def _forget_dead_engine(pidfile: Path) -> None:
+    """Remove the file of an engine that was killed: dockerd refuses to start while any process has the number in it."""
+    try:
+        status = Path("/proc", pidfile.read_text().strip(), "status").read_text()
+    except (FileNotFoundError, ProcessLookupError, NotADirectoryError):
+        status = ""
+    if "Name:\tdockerd\n" not in status or "State:\tZ" in status:
+        pidfile.unlink(missing_ok=True)
 
 
 def plan_command(socket_path: str, data: Path) -> list[str]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import secrets
+import shutil
+import signal
 import socket
 import subprocess
 from ipaddress import IPv4Network
@@ -14,10 +17,12 @@ from click.testing import CliRunner
 from kubarium.cluster import cgroups, engine, network, preflight
 from kubarium.cluster.commands import down_cmd, kubeconfig_cmd, start_cmd, status_cmd, token_cmd, up_cmd
 from kubarium.cluster.dockerapi import DockerApi
+from kubarium.cluster.nodes import unmount_below
 from kubarium.cluster.paths import ClusterPaths
 from kubarium.cluster.spec import ClusterSpec
 from kubarium.cluster.up import choose_lan, settle
 from kubarium.machinery.errors import ClusterError, ConfigError
+from tests.cluster.conftest import eventually
 
 
 def one_line(caught: pytest.ExceptionInfo[ConfigError]) -> str:
@@ -80,6 +85,26 @@ def test_our_engine_leaves_the_host_alone(tmp_path: Path) -> None:
     command = engine.plan_command(str(tmp_path / "docker.sock"), tmp_path / "data")
     wanted = {"--live-restore", "--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"}
     assert wanted <= set(command)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a Docker engine needs root")
+@pytest.mark.skipif(shutil.which("dockerd") is None, reason="no dockerd here: 'kubarium setup' installs it")
+def test_our_engine_starts_where_another_was_killed(tmp_path: Path) -> None:
+    """Its PID file is there still, and the number belongs to somebody else by now."""
+    run = Path(f"/run/kbtest-{secrets.token_hex(3)}")  # socket paths have to be short
+    run.mkdir()
+    (run / "docker.pid").write_text(str(os.getpid()))
+    try:
+        engine.start_ours(str(run / "docker.sock"), tmp_path / "data")
+        assert DockerApi(str(run / "docker.sock")).answers()
+        engine.start_ours(str(run / "docker.sock"), tmp_path / "data")  # a second start finds it
+    finally:
+        pid = int((run / "docker.pid").read_text())
+        if pid != os.getpid():
+            os.kill(pid, signal.SIGTERM)
+            eventually(lambda: not (run / "docker.pid").exists(), "the engine's end")
+        unmount_below(tmp_path / "data")
+        shutil.rmtree(run)
 
 
 def test_a_port_in_use_that_was_asked_for() -> None:
