@@ -57,15 +57,20 @@ def start_ours(socket_path: str = OUR_SOCKET, data_root: Path | None = None) -> 
     """
     data = data_root or home() / "docker"
     with locks.held(f"engine at {socket_path}"):
-        if not DockerApi(socket_path).answers():
+        if DockerApi(socket_path).answers():
+            return
+        try:
             _start(socket_path, data)
+        except ContainerError:
+            _start(socket_path, data)  # its containerd may have been dying when we looked: now it is dead
 
 
 def _start(socket_path: str, data: Path) -> None:
     run = Path(socket_path).parent
     for folder in (run, data):
         folder.mkdir(parents=True, exist_ok=True)
-    _forget_dead_engine(run / "docker.pid")
+    _forget_dead(run / "docker.pid", "dockerd")
+    _forget_dead(run / "docker" / "containerd" / "containerd.pid", "containerd")
     log = data / "dockerd.log"
     with log.open("ab") as out:
         process = subprocess.Popen(
@@ -79,13 +84,17 @@ def _start(socket_path: str, data: Path) -> None:
         time.sleep(0.05)
 
 
-def _forget_dead_engine(pidfile: Path) -> None:
-    """Remove the file of an engine that was killed: dockerd refuses to start while any process has the number in it."""
+def _forget_dead(pidfile: Path, program: str) -> None:
+    """Remove the PID file of a program that was killed.
+
+    dockerd refuses to start while any process, be it a zombie, has the number in its own file, and waits in vain for
+    the containerd that it believes to run.
+    """
     try:
         status = Path("/proc", pidfile.read_text().strip(), "status").read_text()
     except (FileNotFoundError, ProcessLookupError, NotADirectoryError):
         status = ""
-    if "Name:\tdockerd\n" not in status or "State:\tZ" in status:
+    if f"Name:\t{program}\n" not in status or "State:\tZ" in status:
         pidfile.unlink(missing_ok=True)
 
 

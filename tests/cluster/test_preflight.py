@@ -98,6 +98,11 @@ def test_our_engine_starts_where_another_was_killed(tmp_path: Path) -> None:
         engine.start_ours(str(run / "docker.sock"), tmp_path / "data")
         assert DockerApi(str(run / "docker.sock")).answers()
         engine.start_ours(str(run / "docker.sock"), tmp_path / "data")  # a second start finds it
+        for pidfile in (run / "docker.pid", run / "docker" / "containerd" / "containerd.pid"):
+            os.kill(int(pidfile.read_text()), signal.SIGKILL)
+        eventually(lambda: not DockerApi(str(run / "docker.sock")).answers(), "the engine's end by kill -9")
+        engine.start_ours(str(run / "docker.sock"), tmp_path / "data")
+        assert DockerApi(str(run / "docker.sock")).answers()
     finally:
         pid = int((run / "docker.pid").read_text())
         if pid != os.getpid():
