@@ -528,7 +528,8 @@ def _write_all(fd: int, data: bytes) -> None:
 
 async def _log_lines(path: Path, options: LogOptions, exited: asyncio.Event) -> AsyncIterator[bytes]:
     """The text of a log in the CRI format, newest rotation last; with `follow` until the process has ended."""
-    kept = [line for old in (path.with_suffix(".1"), path) for line in _complete_lines(old)]
+    current = list(_complete_lines(path))
+    kept = [*_complete_lines(path.with_suffix(".1")), *current]
     stamped = [line for line in kept if not options.since or _stamp(line) >= options.since]
     if options.tail_lines is not None:
         stamped = _tail(stamped, options.tail_lines)
@@ -537,7 +538,7 @@ async def _log_lines(path: Path, options: LogOptions, exited: asyncio.Event) -> 
     if not options.follow:
         return
     with path.open("rb") as file:
-        file.seek(sum(len(line) for line in _complete_lines(path)))
+        file.seek(sum(map(len, current)))  # of what was read above: a line that came since is still to be told
         inode = os.fstat(file.fileno()).st_ino
         while True:
             ended = exited.is_set()

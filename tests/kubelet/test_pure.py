@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 import stat
@@ -21,7 +22,8 @@ from kubelet.images import Aliases, pull_policy
 from kubelet.node import Machine, plan_conditions
 from kubelet.plan import Start
 from kubelet.probes import Tally
-from kubelet.runtimes.base import Image
+from kubelet.runtimes.base import Image, LogOptions
+from kubelet.runtimes.host import _log_lines
 from kubelet.volumes import File, VolumeError, plan_files
 from tests.kubelet.build import pod, spec_of
 
@@ -287,3 +289,15 @@ def test_flags() -> None:
 def test_a_flag_that_cannot_be_used_is_named(flag: str) -> None:
     with pytest.raises(ConfigError, match=flag.split("=", 1)[0]):
         parse_config([*FLAGS, flag])
+
+
+async def test_a_line_written_while_a_log_is_being_read_is_followed_too(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(b"2026-01-31T12:00:00Z stdout F first\n")
+    lines = _log_lines(log, LogOptions(follow=True), asyncio.Event())
+    assert await anext(lines) == b"first\n"
+    with log.open("ab") as file:
+        file.write(b"2026-01-31T12:00:01Z stdout F second\n")
+    async with asyncio.timeout(5):
+        assert await anext(lines) == b"second\n"
+    await lines.aclose()  # type: ignore[attr-defined]
