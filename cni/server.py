@@ -7,7 +7,7 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from cni.ipam import Allocation, Owner, PodRef
 from cni.protocol import CniError, Code, parse_request
 from kubarium.machinery.errors import PoolExhausted
 from kubarium.machinery.pb import ipam_pb2, ipam_pb2_grpc
+from kubarium.machinery.unixsocket import make_way, root_only, serving_grpc
 
 log = logging.getLogger("cni")
 
@@ -47,9 +48,9 @@ class CniServer:
 
     @asynccontextmanager
     async def listening(self, path: Path) -> AsyncIterator[None]:
-        _prepare(path)
+        make_way(path)
         server = await asyncio.start_unix_server(self._connection, str(path), limit=LINE_BYTES)
-        _root_only(path)
+        root_only(path)
         async with server:
             yield
 
@@ -116,29 +117,9 @@ class IpamService(ipam_pb2_grpc.IpamServicer):
         )
 
 
-@asynccontextmanager
-async def ipam_listening(agent: Agent, path: Path) -> AsyncIterator[None]:
+def ipam_listening(agent: Agent, path: Path) -> AbstractAsyncContextManager[None]:
     """Serve gRPC IPAM on a Unix socket."""
-    _prepare(path)
-    server = grpc.aio.server()
-    ipam_pb2_grpc.add_IpamServicer_to_server(IpamService(agent), server)
-    server.add_insecure_port(f"unix:{path}")
-    await server.start()
-    _root_only(path)
-    try:
-        yield
-    finally:
-        await server.stop(grace=1)
-
-
-def _prepare(path: Path) -> None:
-    """A socket left by a killed agent is in the way of the next."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-
-
-def _root_only(path: Path) -> None:
-    path.chmod(0o600)
+    return serving_grpc(path, lambda server: ipam_pb2_grpc.add_IpamServicer_to_server(IpamService(agent), server))
 
 
 def _decoded(line: bytes) -> Any:

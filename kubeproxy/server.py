@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import grpc
 from kubarium.machinery.objects import ObjectKey
 from kubarium.machinery.pb import proxy_pb2, proxy_pb2_grpc
 from kubarium.machinery.times import format_timestamp
+from kubarium.machinery.unixsocket import serving_grpc
 from kubeproxy.plan import Rule, Scope
 from kubeproxy.proxy import ServiceProxy
 
@@ -44,25 +44,6 @@ class ProxyService(proxy_pb2_grpc.ProxyServicer):
         return proxy_pb2.HealthzReply(healthy=proxy.healthy, last_sync=last, generation=proxy.generation)
 
 
-@asynccontextmanager
-async def listening(proxy: ServiceProxy, path: Path) -> AsyncIterator[None]:
-    _prepare(path)
-    server = grpc.aio.server()
-    proxy_pb2_grpc.add_ProxyServicer_to_server(ProxyService(proxy), server)
-    server.add_insecure_port(f"unix:{path}")
-    await server.start()
-    _root_only(path)
-    try:
-        yield
-    finally:
-        await server.stop(grace=1)
-
-
-def _prepare(path: Path) -> None:
-    """A socket left by a killed proxy is in the way of the next."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-
-
-def _root_only(path: Path) -> None:
-    path.chmod(0o600)
+def listening(proxy: ServiceProxy, path: Path) -> AbstractAsyncContextManager[None]:
+    """Serve Explain and Healthz on a Unix socket."""
+    return serving_grpc(path, lambda server: proxy_pb2_grpc.add_ProxyServicer_to_server(ProxyService(proxy), server))

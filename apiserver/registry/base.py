@@ -5,7 +5,7 @@ Objects here are decoded JSON (dicts that the caller owns and the strategy may c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -119,9 +119,6 @@ class ResourceDef:
         group, plural = self.storage or (self.group, self.plural)
         head = f"/registry/{group or 'core'}/{plural}/"
         return head + (f"{namespace}/" if namespace else "") + name
-
-
-Validation = Sequence[StatusCause]
 
 
 class Registry:

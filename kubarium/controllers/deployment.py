@@ -16,7 +16,7 @@ from kubarium.controllers.controller import (
     namespace_is_going,
 )
 from kubarium.controllers.refs import adoption_patch, controller_of, controller_uid, plan_claims, release_patch
-from kubarium.controllers.rollout import Plan, Replica, comparable, find_new, plan_deployment
+from kubarium.controllers.rollout import Plan, Replica, comparable, find_new, plan_deployment, wire_condition
 from kubarium.controllers.views import DEPLOYMENTS, REPLICASETS, Deployment, ReplicaSet
 from kubarium.machinery.client import PatchType
 from kubarium.machinery.errors import AlreadyExists, ApiError, NotFound
@@ -37,21 +37,10 @@ def status_of(d: Deployment) -> dict[str, Any]:
         "unavailableReplicas": status.unavailable_replicas,
         "collisionCount": status.collision_count,
     }
-    conditions = [
-        {
-            "type": c.type,
-            "status": c.status,
-            "lastUpdateTime": c.last_update_time,
-            "lastTransitionTime": c.last_transition_time,
-            "reason": c.reason,
-            "message": c.message,
-        }
-        for c in status.conditions
-    ]
     return {
         "observedGeneration": status.observed_generation,
         **{name: count or None for name, count in counts.items()},
-        "conditions": conditions or None,
+        "conditions": [wire_condition(c) for c in status.conditions] or None,
     }
 
 

@@ -332,7 +332,7 @@ class _Rollout:
             "observedGeneration": self.d.metadata.generation,
             **{name: count or None for name, count in counts.items()},
             "collisionCount": self.d.status.collision_count or None,
-            "conditions": [_wire(condition) for condition in self.conditions.values()] or None,
+            "conditions": [wire_condition(condition) for condition in self.conditions.values()] or None,
         }
 
     def _note_available(self, available: int) -> None:
@@ -534,7 +534,8 @@ def _is_empty(rs: ReplicaSet) -> bool:
     return observed and not rs.spec.replicas and not rs.status.replicas and not rs.metadata.deletion_timestamp
 
 
-def _wire(c: DeploymentCondition) -> dict[str, str]:
+def wire_condition(c: DeploymentCondition) -> dict[str, str]:
+    """A condition as the API has it."""
     return {
         "type": c.type,
         "status": c.status,
