@@ -11,19 +11,6 @@ import orjson
 
 DATA_FILE = "kubernetes.dat"
 
-# Kinds that are sent or answered, but not stored.
-SUPPORTING_KINDS = (
-    ("", "v1", "Binding"),
-    ("policy", "v1", "Eviction"),
-    ("autoscaling", "v1", "Scale"),
-    ("authentication.k8s.io", "v1", "TokenRequest"),
-    ("authentication.k8s.io", "v1", "SelfSubjectReview"),
-    ("authentication.k8s.io", "v1", "TokenReview"),
-    ("authorization.k8s.io", "v1", "LocalSubjectAccessReview"),
-    ("authorization.k8s.io", "v1", "SelfSubjectAccessReview"),
-    ("authorization.k8s.io", "v1", "SubjectAccessReview"),
-)
-
 
 @cache
 def _file() -> bytes:

@@ -1,6 +1,6 @@
 """Build `kubernetes.dat` from the definitions in the package kubernetes-validate: `python -m apiserver.schemas.build`.
 
-The package holds 72 MB; we need the definitions that the resources of the registry reach, once. The file has a line of
+The package holds 72 MB; we need the definitions of the stable kinds of a release, once. The file has a line of
 JSON that tells where its sections stand, and the sections, each compressed JSON:
 - `types`: per type its fields, [kind, argument, omitted when empty], for decoding, and what each is for merging;
 - `documents`: the definitions with descriptions, as OpenAPI has them.
@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from apiserver.schemas import DATA_FILE, SUPPORTING_KINDS
-from apiserver.schemas.gofacts import NAMES, POINTERS, VALUES
+from apiserver.schemas import DATA_FILE
+from apiserver.schemas.gofacts import Facts, facts
 
 VERSION = "1.36"
 Json = dict[str, Any]
@@ -38,7 +38,12 @@ _SPECIAL = {
     "io.k8s.apimachinery.pkg.apis.meta.v1.Time": "time",
     "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime": "microtime",
     "io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1": "any",
+    "io.k8s.apimachinery.pkg.apis.meta.v1.Duration": "string",
     "io.k8s.apimachinery.pkg.runtime.RawExtension": "any",
+    "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSON": "any",
+    "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrArray": "any",
+    "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrBool": "any",
+    "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrStringArray": "any",
 }
 _PLAIN = {
     "quantity": {"type": "string"},
@@ -59,7 +64,7 @@ def short_name(name: str) -> str:
 
 def references(node: Any) -> Iterator[str]:
     if isinstance(node, dict):
-        if "$ref" in node:
+        if isinstance(node.get("$ref"), str):  # JSONSchemaProps has a property of that name
             yield node["$ref"].rpartition("/")[2]
         for value in node.values():
             yield from references(value)
@@ -111,17 +116,16 @@ def _kind(schema: Json) -> str:
 
 def struct(name: str, definition: Json) -> Json:
     """Fields of a type: {field: [type, written when empty?, pointer?, merge keys...]}."""
-    short, required = short_name(name), set(definition.get("required", ()))
-    values, pointers, named = VALUES.get(short, frozenset()), POINTERS.get(short, frozenset()), NAMES.get(short, {})
+    known = facts().get(short_name(name)) or Facts(written=frozenset(definition.get("required", ())))
     fields: Json = {}
     for field, schema in definition["properties"].items():
         entry: Json = {"t": field_type(schema)}
-        if field in required or field in values:
+        if field in known.written:
             entry["w"] = 1
-        if field in pointers:
+        if field in known.pointers:
             entry["p"] = 1
-        if field in named:
-            entry["n"] = named[field]
+        if field in known.named:
+            entry["n"] = known.named[field]
         for key, mark in (
             ("x-kubernetes-patch-merge-key", "k"),
             ("x-kubernetes-patch-strategy", "s"),
@@ -161,14 +165,14 @@ def _plain(node: Any) -> Any:
     return out
 
 
-def build(definitions: Json, wanted: list[tuple[str, str, str]]) -> bytes:
+def stable(gvk: tuple[str, str, str]) -> bool:
+    """Whether a version is stable: v1, v2."""
+    return gvk[1].lstrip("v").isdigit()
+
+
+def build(definitions: Json) -> bytes:
     names = kinds(definitions)
-    lists = [(group, version, f"{kind}List") for group, version, kind in wanted]
-    roots = [names[gvk] for gvk in [*wanted, *lists] if gvk in names]
-    missing = [gvk for gvk in wanted if gvk not in names]
-    if missing:
-        raise SystemExit(f"no definition for {missing}")
-    reached = closure(definitions, [*roots, "io.k8s.apimachinery.pkg.apis.meta.v1.Status"])
+    reached = closure(definitions, [name for gvk, name in names.items() if stable(gvk)])
     types = {
         "kinds": {"/".join(gvk): short_name(name) for gvk, name in sorted(names.items())},
         "structs": {
@@ -200,10 +204,7 @@ def unpack(data: bytes) -> Json:
 
 
 def main() -> int:
-    from apiserver.registry import REGISTRY
-
-    wanted = [(r.group, r.version, r.kind) for r in REGISTRY] + list(SUPPORTING_KINDS)
-    data = build(read_definitions(), wanted)
+    data = build(read_definitions())
     target = Path(__file__).with_name(DATA_FILE)
     target.write_bytes(data)
     print(f"{target}: {len(data)} bytes", file=sys.stderr)
