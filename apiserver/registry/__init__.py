@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from apiserver.registry import apps, coordination, core, discovery, events, networking, node, pods, scheduling, services
+from apiserver.registry import (
+    apps,
+    coordination,
+    core,
+    discovery,
+    events,
+    networking,
+    node,
+    pods,
+    rbac,
+    scheduling,
+    services,
+)
 from apiserver.registry.base import Column, Object, Registry, ResourceDef, Strategy
 
 __all__ = ["REGISTRY", "Column", "Object", "Registry", "ResourceDef", "Strategy"]
@@ -23,6 +35,10 @@ REGISTRY = Registry(
         events.NEW_EVENTS,
         networking.INGRESSCLASSES,
         networking.INGRESSES,
+        rbac.CLUSTERROLEBINDINGS,
+        rbac.CLUSTERROLES,
+        rbac.ROLEBINDINGS,
+        rbac.ROLES,
         scheduling.PRIORITYCLASSES,
         coordination.LEASES,
         node.RUNTIMECLASSES,
