@@ -5,16 +5,49 @@ Source: k8s.io/apimachinery/pkg/util/validation/field (the forms of the texts).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
+from apiserver.schemas import internal
 from kubarium.machinery.errors import StatusCause
+
+_QUOTED = {7: "\\a", 8: "\\b", 9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f", 13: "\\r", 34: '\\"', 92: "\\\\"}
+
+
+class Printed(str):
+    """A value in the form in which a field error shows it."""
+
+    __slots__ = ()
+
+
+def inner(type_name: str, value: Any) -> Printed:
+    """A value of a type that upstream shows as its own, unversioned type prints itself (`core.v1.PodTemplateSpec`)."""
+    return Printed(internal.text(type_name, value))
+
+
+def quoted(text: str) -> str:
+    """A string as Go's %q has it."""
+    if text.isprintable() and '"' not in text and "\\" not in text:
+        return f'"{text}"'
+    return '"' + "".join(map(_quoted, text)) + '"'
+
+
+def _quoted(char: str) -> str:
+    code = ord(char)
+    if known := _QUOTED.get(code):
+        return known
+    if char.isprintable():
+        return char
+    if code < 0x80:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def go_value(value: Any) -> str:
     """A value as field errors print it: strings quoted, numbers bare, everything else as compact JSON."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    if isinstance(value, Printed):
+        return str(value)
+    return quoted(value) if isinstance(value, str) else internal.dumps(value)
 
 
 class Faults(list[StatusCause]):
