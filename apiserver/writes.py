@@ -121,6 +121,7 @@ class Writer:
             updates.track_create(resource, obj, job.manager, self.now())
         else:
             obj["metadata"]["managedFields"] = job.applied
+        await self._admission.admit(job.attributes(CREATE, obj["metadata"].get("name") or "", obj, None))
         prefix = self._prepare_new(resource, obj)
         if not prefix:
             return await self._insert_once(job, obj)
@@ -148,10 +149,8 @@ class Writer:
         resource, strategy = job.resource, job.resource.strategy
         strategy.default(obj)
         name = obj["metadata"].get("name", "")
-        attributes = job.attributes(CREATE, name, obj, None)
-        await self._admission.admit(attributes)
         check(resource, obj, strategy.validate(obj))
-        await self._admission.validate(attributes)
+        await self._admission.validate(job.attributes(CREATE, name, obj, None))
         job.warnings.extend(strategy.warnings(obj, None))
         key = resource.key(job.request.namespace if resource.namespaced else "", name)
         with self._reserved(resource, key, obj, None) as confirm:
@@ -298,9 +297,9 @@ class Writer:
         if subresource not in JUDGED:
             return
         status = subresource == "status"
-        (strategy.prepare_status_update if status else strategy.prepare_update)(new, old)
         attributes = job.attributes(UPDATE, job.request.name, new, old)
         await self._admission.admit(attributes)
+        (strategy.prepare_status_update if status else strategy.prepare_update)(new, old)
         check(resource, new, (strategy.validate_status_update if status else strategy.validate_update)(new, old))
         await self._admission.validate(attributes)
         job.warnings.extend(strategy.warnings(new, old))

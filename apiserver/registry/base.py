@@ -59,8 +59,10 @@ def _no_conditions(_: Object) -> list[Object]:
 class Strategy:
     """How objects of a resource come to be and change; each function is pure and changes only its first argument.
 
-    Order on create: default -> prepare_create (drops status, sets generation 1) -> default -> [admission] -> validate.
-    On update: default -> prepare_update (keeps old status, bumps generation) -> [admission] -> validate_update.
+    Order on create: default -> [mutating admission] -> prepare_create (drops status, sets generation 1) -> default ->
+    validate -> [validating admission].
+    On update: default -> [mutating admission] -> prepare_update (keeps old status, bumps generation) ->
+    validate_update -> [validating admission].
     On a status update: prepare_status_update (keeps everything but status and some metadata) -> validate_status_update.
     Fields belong to who writes them as they are after the first default: what comes later is the server's own.
     """
