@@ -31,10 +31,14 @@ _SYSTEM_METADATA = frozenset(
     }
 )
 _NONE: frozenset[str] = frozenset()
-# Fields of metadata that a write of the status leaves alone; the spec it leaves alone anyway.
+# Fields of metadata that a write of the status leaves alone; the spec it leaves alone anyway. `*` is all of metadata.
 _STATUS_LEAVES: Mapping[tuple[str, str], frozenset[str]] = {
     ("", "pods"): frozenset({"deletionTimestamp", "ownerReferences"}),
     ("apps", "deployments"): frozenset({"labels"}),
+    ("admissionregistration.k8s.io", "validatingadmissionpolicies"): frozenset({"*"}),
+    ("apiregistration.k8s.io", "apiservices"): frozenset({"*"}),
+    ("flowcontrol.apiserver.k8s.io", "flowschemas"): frozenset({"*"}),
+    ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations"): frozenset({"*"}),
 }
 
 
@@ -61,7 +65,9 @@ def _root(group: str, version: str, kind: str, plural: str, subresource: str) ->
     left, metadata_left = _SYSTEM, _SYSTEM_METADATA
     if subresource == "status":
         left |= {"spec"}
-        metadata_left |= _STATUS_LEAVES.get((group, plural), _NONE)
+        leaves = _STATUS_LEAVES.get((group, plural), _NONE)
+        left |= {"metadata"} if "*" in leaves else _NONE
+        metadata_left |= leaves
     elif "spec" in fields and "status" in fields:
         left |= {"status"}
     node = Struct(name, left, {"metadata": Struct("meta.v1.ObjectMeta", metadata_left)})

@@ -181,6 +181,18 @@ def status_only(new: Object, old: Object) -> None:
     keep_generation(new, old)
 
 
+def status_alone(new: Object, old: Object) -> None:
+    """prepare_status_update of kinds of whose metadata it changes nothing but who owns which field."""
+    status, managed = new.get("status"), new["metadata"].get("managedFields")
+    new.clear()
+    new.update({k: v for k, v in old.items() if k != "status"})
+    new["metadata"] = {k: v for k, v in old["metadata"].items() if k != "managedFields"}
+    if managed:
+        new["metadata"]["managedFields"] = managed
+    if status is not None:
+        new["status"] = status
+
+
 def next_generation(new: Object, old: Object, *fields: str) -> None:
     """Bump metadata.generation when one of the fields (of the top level) differs."""
     before = old["metadata"].get("generation", 0)
