@@ -10,7 +10,7 @@ import shutil
 import socket
 import ssl
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -58,8 +58,19 @@ DNS_NAMES = (
 )
 
 
-async def serve(config: Config) -> None:
-    """Run until cancelled. Raises ConfigError for what cannot be started."""
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that answers: where, and the file of its administrator's kubeconfig ("" where none is made)."""
+
+    url: str
+    kubeconfig: str
+
+
+async def serve(config: Config, beside: Callable[[Running], Awaitable[None]] | None = None) -> None:
+    """Run until cancelled, or until `beside` ends, which begins when the server answers.
+
+    Raises ConfigError for what cannot be started.
+    """
     async with AsyncExitStack() as stack:
         sockets = open_sockets(config)
         for sock in sockets:
@@ -73,7 +84,11 @@ async def serve(config: Config) -> None:
             raise ConfigError(f"--store {config.store}: {err}") from err
         stack.push_async_callback(store.close)
         await stack.enter_async_context(running(config, store, sockets))
-        await asyncio.Event().wait()
+        if beside is None:
+            await asyncio.Event().wait()
+        else:
+            url = f"https://127.0.0.1:{sockets[0].getsockname()[1]}"
+            await beside(Running(url, config.write_kubeconfig))
 
 
 @contextmanager
@@ -129,13 +144,15 @@ def complete(config: Config, folder: Path, sockets: list[socket.socket]) -> Conf
     addresses = ["127.0.0.1", config.advertise_address, str(config.service_network[1])]
     pki.issue(ca, "kube-apiserver", (), DNS_NAMES, addresses, ("server",)).write(folder, "apiserver")
     private, public = pki.service_account_key(folder)
-    if config.write_kubeconfig:
+    file = config.write_kubeconfig or (str(folder / "kubeconfig") if config.token else "")
+    if file:
         port = sockets[0].getsockname()[1]
         grpc = f"127.0.0.1:{config.grpc_port}" if config.grpc_port else ""
         client = kubeconfig.ClientConfig(f"https://127.0.0.1:{port}", ca.certificate, token=config.token, grpc=grpc)
-        kubeconfig.write(config.write_kubeconfig, client, user="admin")
+        kubeconfig.write(file, client, user="admin")
     return replace(
         found,
+        write_kubeconfig=file,
         tls_cert_file=str(folder / "apiserver.crt"),
         tls_private_key_file=str(folder / "apiserver.key"),
         client_ca_file=config.client_ca_file or str(folder / "ca.crt"),
@@ -158,7 +175,7 @@ def open_sockets(config: Config) -> list[socket.socket]:
     except OSError as err:
         sock.close()
         where = f"{config.bind_address}:{config.secure_port}"
-        raise ConfigError(f"{where}: {err.strerror}; choose another --secure-port or --bind-address") from err
+        raise ConfigError(f"{where}: {err.strerror}; choose another port or address") from err
     sock.setblocking(False)
     return [sock]
 

@@ -35,6 +35,7 @@ HELP = """\
 kubarium: a Kubernetes cluster under glass.
 
 Cluster:    up, down, stop, start, status, kubeconfig, token, images, setup, chaos
+API alone:  api
 Objects:    get, describe, apply, create, delete, label, scale, rollout, wait
 Pods:       logs, exec
 About:      api-resources, version
@@ -64,6 +65,10 @@ def main(argv: list[str]) -> int:
         from kubarium.cli.run import run
 
         return run(command, API_COMMANDS[command], argv[1:])
+    if command == "api":
+        from kubarium.cluster.api import main as api
+
+        return api(argv[1:])
     if command in CLUSTER_COMMANDS:
         return _cluster_command(command, argv[1:])
     print(f'error: unknown command "{command}" for "kubarium"; see: kubarium --help', file=sys.stderr)

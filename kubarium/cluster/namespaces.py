@@ -15,7 +15,7 @@ from kubarium.machinery.errors import NetworkError
 CLONE_NEWNET = 0x40000000
 MS_REMOUNT, MS_BIND, MS_REC, MS_SHARED = 0x20, 0x1000, 0x4000, 1 << 20
 MNT_DETACH = 2
-PR_SET_NAME = 15
+PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -94,6 +94,11 @@ def make_writable(point: str) -> None:
 def set_process_name(name: str) -> None:
     """The name in /proc/PID/comm, which `ps` and `top` show: 15 characters."""
     _libc.prctl(PR_SET_NAME, os.fsencode(name[:15]), 0, 0, 0)
+
+
+def set_parent_death_signal(number: int) -> None:
+    """Have the kernel send this process a signal when the thread that started it ends."""
+    _libc.prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
 
 
 def _share_mounts(folder: Path) -> None:
