@@ -267,7 +267,7 @@ def test_a_port_in_use_is_one_line_and_exit_code_2() -> None:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 2
     assert done.stderr == (
-        f"apiserver: 127.0.0.1:{port}: Address already in use; choose another --secure-port or --bind-address\n"
+        f"apiserver: 127.0.0.1:{port}: Address already in use; choose another port or address\n"
     )
 
 
