@@ -172,6 +172,7 @@ class _ResourceLog:
         self.entries: dict[str, Entry] = {}
         self.keys: list[str] = []  # sorted
         self.waiting: set[Watcher] = set()
+        self.observers: tuple[Callable[[], None], ...] = ()
         self._snapshot: tuple[Entry, ...] | None = None
         self._window = window
         self._window_bytes = window_bytes
@@ -257,6 +258,8 @@ class _ResourceLog:
         waiting, self.waiting = self.waiting, set()
         for watcher in waiting:
             watcher.wake()
+        for changed in self.observers:
+            changed()
 
 
 def _revision_of(change: Change) -> int:
@@ -320,8 +323,11 @@ class Watcher:
         if self._future is not None and not self._future.done():
             self._future.set_result(None)
 
+    def poll(self) -> Batch | Progress | None:
+        """The next thing to tell, without waiting; None when there is nothing. Raises Compacted."""
+        return self._next()
+
     def _next(self) -> Batch | Progress | None:
-        """The next thing to tell, without waiting; None when there is nothing."""
         if self._initial is not None:
             if (item := next(self._initial, None)) is not None:
                 return item
@@ -375,6 +381,7 @@ class WatchCache:
         self._window = window
         self._window_bytes = window_bytes
         self._logs: dict[str, _ResourceLog] = {}
+        self._observers: dict[str, tuple[Callable[[], None], ...]] = {}
         self._floor = 0
         self._target: int | None = None  # filled once this revision is reached; None: there is nothing to go on from
         self._filled = asyncio.Event()
@@ -446,7 +453,13 @@ class WatchCache:
         found = self._logs.get(prefix)
         if found is None:  # nothing of this resource has changed since the cache was filled
             found = self._logs[prefix] = _ResourceLog(self._floor, self._window, self._window_bytes)
+            found.observers = self._observers.get(prefix, ())
         return found
+
+    def observe(self, prefix: str, changed: Callable[[], None]) -> None:
+        """Call `changed` each time when changes of a resource have come, and when the cache was filled anew."""
+        self._observers[prefix] = (*self._observers.get(prefix, ()), changed)
+        self.log_of(prefix).observers = self._observers[prefix]
 
     # -- following the store -------------------------------------------------------------------------------------------
 

@@ -107,7 +107,7 @@ def _check_binding(obj: Object, namespaced: bool, faults: Faults) -> None:
     if ref["apiGroup"] != GROUP:
         faults.unsupported("roleRef.apiGroup", ref["apiGroup"], (GROUP,))
     if ref["kind"] not in kinds:
-        faults.unsupported("roleRef.kind", ref["kind"], sorted(kinds))
+        faults.unsupported("roleRef.kind", ref["kind"], kinds)
     if not ref["name"]:
         faults.required("roleRef.name")
     else:
@@ -131,7 +131,7 @@ def _check_subject(subject: Object, namespaced: bool, path: str, faults: Faults)
         if group != GROUP:
             faults.unsupported(f"{path}.apiGroup", group, (GROUP,))
     else:
-        faults.unsupported(f"{path}.kind", kind, sorted((SERVICE_ACCOUNT, USER, SUBJECT_GROUP)))
+        faults.unsupported(f"{path}.kind", kind, (SERVICE_ACCOUNT, USER, SUBJECT_GROUP))
 
 
 def _binding_checks(
