@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from apiserver.registry import (
+    admission_bindings,
+    admission_policies,
+    apiservices,
     apps,
     coordination,
     core,
     discovery,
     events,
+    flowcontrol,
     networking,
     node,
     pods,
     rbac,
     scheduling,
     services,
+    webhooks,
 )
 from apiserver.registry.base import Column, Object, Registry, ResourceDef, Strategy
 
@@ -30,6 +35,7 @@ REGISTRY = Registry(
         core.SECRETS,
         core.SERVICEACCOUNTS,
         services.SERVICES,
+        apiservices.APISERVICES,
         apps.DEPLOYMENTS,
         apps.REPLICASETS,
         events.NEW_EVENTS,
@@ -39,9 +45,17 @@ REGISTRY = Registry(
         rbac.CLUSTERROLES,
         rbac.ROLEBINDINGS,
         rbac.ROLES,
+        admission_policies.MUTATINGADMISSIONPOLICIES,
+        admission_bindings.MUTATINGADMISSIONPOLICYBINDINGS,
+        webhooks.MUTATINGWEBHOOKCONFIGURATIONS,
+        admission_policies.VALIDATINGADMISSIONPOLICIES,
+        admission_bindings.VALIDATINGADMISSIONPOLICYBINDINGS,
+        webhooks.VALIDATINGWEBHOOKCONFIGURATIONS,
         scheduling.PRIORITYCLASSES,
         coordination.LEASES,
         node.RUNTIMECLASSES,
         discovery.ENDPOINTSLICES,
+        flowcontrol.FLOWSCHEMAS,
+        flowcontrol.PRIORITYLEVELCONFIGURATIONS,
     )
 )
