@@ -8,15 +8,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from apiserver import replies
 from apiserver.registry.base import Object, ResourceDef
 from apiserver.request import Request
+from kubarium.machinery.errors import Forbidden, StatusCause
 
 CREATE, UPDATE, DELETE, CONNECT = "CREATE", "UPDATE", "DELETE", "CONNECT"
+
+_Key = tuple[str, str, bool, str, str]
 
 
 @dataclass(slots=True)
 class Attributes:
-    """One write as the plugins see it. `obj` (None: DELETE) is theirs to change; `old` is None for CREATE."""
+    """One write as the plugins see it. `obj` (None: DELETE) is theirs to change; `old` is None for CREATE.
+
+    `name` is empty in mutating steps of a CREATE that asks for a generated name.
+    """
 
     operation: str
     request: Request
@@ -33,6 +40,12 @@ class Attributes:
     @property
     def namespace(self) -> str:
         return self.request.namespace
+
+    def forbidden(self, text: str, causes: tuple[StatusCause, ...] = ()) -> Forbidden:
+        """The error of a plugin that refuses; an object without a name yet goes by the beginning of its name."""
+        metadata = (self.obj or {}).get("metadata") or {}
+        name = self.name or metadata.get("name") or metadata.get("generateName") or "Unknown"
+        return replies.forbidden(self.resource, name, text, causes)
 
 
 class Plugin:
@@ -53,8 +66,8 @@ class Chain:
 
     def __init__(self, plugins: Sequence[Plugin]) -> None:
         self._plugins = tuple(plugins)
-        self._mutating: dict[tuple[str, str, str, str], tuple[Plugin, ...]] = {}
-        self._validating: dict[tuple[str, str, str, str], tuple[Plugin, ...]] = {}
+        self._mutating: dict[_Key, tuple[Plugin, ...]] = {}
+        self._validating: dict[_Key, tuple[Plugin, ...]] = {}
 
     async def admit(self, attributes: Attributes) -> None:
         for plugin in self._of(self._mutating, attributes, "admit"):
@@ -64,21 +77,24 @@ class Chain:
         for plugin in self._of(self._validating, attributes, "validate"):
             await plugin.validate(attributes)
 
-    def _of(
-        self, known: dict[tuple[str, str, str, str], tuple[Plugin, ...]], attributes: Attributes, method: str
-    ) -> tuple[Plugin, ...]:
+    def _of(self, known: dict[_Key, tuple[Plugin, ...]], attributes: Attributes, method: str) -> tuple[Plugin, ...]:
         request = attributes.request
-        key = (request.resource.group, request.resource.plural, request.subresource, attributes.operation)
+        resource = request.resource
+        key = (resource.group, resource.plural, resource.namespaced, request.subresource, attributes.operation)
         found = known.get(key)
         if found is None:
             found = known[key] = tuple(
                 plugin
                 for plugin in self._plugins
                 if getattr(type(plugin), method) is not getattr(Plugin, method)
-                and plugin.handles(request.resource, request.subresource, attributes.operation)
+                and plugin.handles(resource, request.subresource, attributes.operation)
             )
         return found
 
 
 def is_pods(resource: ResourceDef) -> bool:
     return resource.plural == "pods" and not resource.group
+
+
+def is_claims(resource: ResourceDef) -> bool:
+    return resource.plural == "persistentvolumeclaims" and not resource.group
