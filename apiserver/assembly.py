@@ -17,7 +17,8 @@ from pathlib import Path
 
 from apiserver.admission.chain import Chain, Plugin
 from apiserver.admission.namespaces import NamespaceLifecycle
-from apiserver.admission.pods import DefaultTolerationSeconds, Priority, RuntimeClass
+from apiserver.admission.pods import DefaultTolerationSeconds, RuntimeClass
+from apiserver.admission.priorities import Priority
 from apiserver.admission.serviceaccounts import ServiceAccount
 from apiserver.allocators import ServiceAllocator
 from apiserver.auth.authenticator import Authenticator
@@ -329,7 +330,7 @@ def plugins(config: Config, state: State, registry: Registry) -> list[Plugin]:
     chain: dict[str, Plugin] = {
         "NamespaceLifecycle": NamespaceLifecycle(state, resource("", "namespaces")),
         "ServiceAccount": ServiceAccount(state, resource("", "serviceaccounts")),
-        "Priority": Priority(state, registry.get("scheduling.k8s.io", "v1", "priorityclasses")),
+        "Priority": Priority(state, registry),
         "DefaultTolerationSeconds": DefaultTolerationSeconds(
             config.not_ready_toleration_s, config.unreachable_toleration_s
         ),

@@ -13,7 +13,7 @@ from ipaddress import ip_address
 import orjson
 
 from apiserver import codec
-from apiserver.admission.pods import PREEMPT, SYSTEM_PRIORITIES
+from apiserver.admission.priorities import PREEMPT, SYSTEM_PRIORITIES
 from apiserver.allocators import Network
 from apiserver.pipeline import Pipeline
 from apiserver.registry.base import Object, Registry, ResourceDef
