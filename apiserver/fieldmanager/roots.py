@@ -39,6 +39,7 @@ _STATUS_LEAVES: Mapping[tuple[str, str], frozenset[str]] = {
     ("apiregistration.k8s.io", "apiservices"): frozenset({"*"}),
     ("flowcontrol.apiserver.k8s.io", "flowschemas"): frozenset({"*"}),
     ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations"): frozenset({"*"}),
+    ("storage.k8s.io", "volumeattachments"): frozenset({"*"}),
 }
 
 

@@ -101,3 +101,5 @@ NAME = Column("Name", "string", "@ObjectMeta.name", field("metadata.name"), form
 AGE = Column(
     "Age", "string", "@ObjectMeta.creationTimestamp", lambda o, now: since(at(o, "metadata.creationTimestamp"), now)
 )
+# What kinds without columns of their own show.
+CREATED_AT = Column("Created At", "date", "@ObjectMeta.creationTimestamp", field("metadata.creationTimestamp"))
