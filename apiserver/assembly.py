@@ -61,10 +61,11 @@ DNS_NAMES = (
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A server that answers: where, and the file of its administrator's kubeconfig ("" where none is made)."""
+    """A server that answers: where, the file of its administrator's kubeconfig ("" where none is made), its CA's."""
 
     url: str
     kubeconfig: str
+    ca: str
 
 
 async def serve(config: Config, beside: Callable[[Running], Awaitable[None]] | None = None) -> None:
@@ -89,7 +90,7 @@ async def serve(config: Config, beside: Callable[[Running], Awaitable[None]] | N
             await asyncio.Event().wait()
         else:
             url = f"https://127.0.0.1:{sockets[0].getsockname()[1]}"
-            await beside(Running(url, config.write_kubeconfig))
+            await beside(Running(url, config.write_kubeconfig, config.client_ca_file))
 
 
 @contextmanager

@@ -72,7 +72,7 @@ async def serve(args: argparse.Namespace, config: Config, begun: float) -> None:
         async with contextlib.AsyncExitStack() as stack:
             process = None
             if args.with_controllers:
-                process = await stack.enter_async_context(controllers(running.kubeconfig, args.log_level))
+                process = await stack.enter_async_context(controllers(running, args.log_level))
             seconds = time.perf_counter() - begun
             print(f"API server  {running.url}\ntoken       {config.token}\nkubeconfig  {running.kubeconfig}")
             print(f"Ready in {seconds:.2f} s. Ctrl-C ends it.", flush=True)
@@ -82,11 +82,11 @@ async def serve(args: argparse.Namespace, config: Config, begun: float) -> None:
 
 
 @asynccontextmanager
-async def controllers(kubeconfig: str, log_level: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def controllers(running: Running, log_level: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """The controllers' process while the block runs."""
     chosen = ",".join(("*", *(f"-{name}" for name in NEEDS_NODES)))
-    command = [sys.executable, "-m", "kubarium.controllers", "--kubeconfig", kubeconfig, "--controllers", chosen]
-    command += ["--healthz-port", "0", "--log-level", log_level]
+    command = [sys.executable, "-m", "kubarium.controllers", "--kubeconfig", running.kubeconfig]
+    command += ["--controllers", chosen, "--root-ca-file", running.ca, "--healthz-port", "0", "--log-level", log_level]
     parent = os.getpid()
     process = await asyncio.create_subprocess_exec(
         *command, stdin=asyncio.subprocess.DEVNULL, preexec_fn=lambda: end_with(parent)
