@@ -22,7 +22,8 @@ from apiserver.admission.priorities import Priority
 from apiserver.admission.serviceaccounts import ServiceAccount
 from apiserver.allocators import ServiceAllocator
 from apiserver.auth.authenticator import Authenticator
-from apiserver.auth.authorizer import AlwaysAllowAuthenticated
+from apiserver.auth.authorizer import AlwaysAllow, Authorizer, RoleAuthorizer
+from apiserver.auth.defaults import node_rules
 from apiserver.auth.serviceaccounts import ServiceAccountTokens, load_signer, load_verifiers
 from apiserver.auth.tokens import fixed_user, load_token_file, token_digest
 from apiserver.bootstrap import Bootstrap, Identity
@@ -278,7 +279,11 @@ def assemble(config: Config, store: Store, port: int) -> Server:
 
     tokens = service_account_tokens(config, state, core)
     services = ServiceAllocator(config.service_network, config.node_ports)
-    authorizer = AlwaysAllowAuthenticated()
+    authorizer: Authorizer
+    if config.authorization == ("AlwaysAllow",):
+        authorizer = AlwaysAllow()
+    else:
+        authorizer = RoleAuthorizer(cache, node_rules(), lambda: bootstrap.done.is_set())
     admission = Chain(plugins(config, state, registry))
     issuer = TokenIssuer(state, tokens, core)
     authenticator = Authenticator(fixed_tokens(config), tokens)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -15,9 +16,11 @@ import orjson
 from apiserver import codec
 from apiserver.admission.priorities import PREEMPT, SYSTEM_PRIORITIES
 from apiserver.allocators import Network
+from apiserver.auth import defaults
 from apiserver.pipeline import Pipeline
 from apiserver.registry.base import Object, Registry, ResourceDef
-from apiserver.request import AUTHENTICATED_GROUP, MASTERS_GROUP, Request, User, WriteOptions
+from apiserver.registry.rbac import GROUP
+from apiserver.request import AUTHENTICATED_GROUP, MASTERS_GROUP, DeleteOptions, Request, User, WriteOptions
 from kubarium.machinery.errors import AlreadyExists, ApiError, Conflict
 
 log = logging.getLogger(__name__)
@@ -150,6 +153,7 @@ class Bootstrap:
         if not self.done.is_set():
             first = [self._create(self._resource(group, plural), obj) for group, plural, obj in first_objects()]
             await asyncio.gather(*first)
+            await asyncio.gather(*(self._reconcile(plural, obj) for plural, obj in defaults.default_objects()))
         for group, plural, obj in kept_objects(self._identity):
             await self._keep(self._resource(group, plural), obj)
 
@@ -167,6 +171,25 @@ class Bootstrap:
             await self._pipeline.create(request, orjson.dumps(obj), "application/json", OPTIONS)
         except AlreadyExists:
             return
+
+    async def _reconcile(self, plural: str, wanted: Object) -> None:
+        """A role or binding that every cluster has: made, or given what it lacks."""
+        resource = self._resource(GROUP, plural)
+        assert resource is not None, plural
+        name, namespace = wanted["metadata"]["name"], wanted["metadata"].get("namespace", "")
+        entry = self._pipeline.state.peek(resource, namespace, name)
+        if entry is None:
+            await self._create(resource, wanted)
+            return
+        found = codec.decode(entry.data)
+        if defaults.is_other_binding(found, wanted):
+            await self._pipeline.delete(Request(SELF, "delete", resource, namespace, name), DeleteOptions())
+            await self._pipeline.state.caught_up()
+            await self._create(resource, wanted)
+        elif (new := defaults.reconciled(found, wanted)) is not None:
+            request = Request(SELF, "update", resource, namespace, name)
+            with suppress(Conflict):  # somebody else is at it; it is looked at again at the next start
+                await self._pipeline.update(request, orjson.dumps(new), "application/json", OPTIONS)
 
     async def _keep(self, resource: ResourceDef | None, wanted: Object) -> None:
         """Write only where something differs: this runs every few seconds."""

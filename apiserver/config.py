@@ -45,6 +45,7 @@ class Config:
     event_ttl_s: int
     cluster_name: str
     disabled_admission: frozenset[str]
+    authorization: tuple[str, ...]
     max_requests: int
     max_mutating_requests: int
     request_timeout_s: float
@@ -92,6 +93,7 @@ def parser() -> argparse.ArgumentParser:
     add("--event-ttl", default="1h", help="such as 1h, 30m, 90s")
     add("--cluster-name", default="default")
     add("--disable-admission-plugins", default="", help="comma-separated: " + ", ".join(ADMISSION_PLUGINS))
+    add("--authorization-mode", default="Node,RBAC", help="Node,RBAC or AlwaysAllow")
     add("--max-requests-inflight", type=int, default=400, help="reads at a time; 0: no limit")
     add("--max-mutating-requests-inflight", type=int, default=200, help="writes at a time; 0: no limit")
     add("--request-timeout", default="60s")
@@ -131,6 +133,7 @@ def parse_config(argv: Sequence[str] | None = None) -> Config:
         event_ttl_s=int(parse_duration("--event-ttl", flags.event_ttl)),
         cluster_name=flags.cluster_name,
         disabled_admission=parse_plugins(flags.disable_admission_plugins),
+        authorization=parse_authorization(flags.authorization_mode),
         max_requests=flags.max_requests_inflight,
         max_mutating_requests=flags.max_mutating_requests_inflight,
         request_timeout_s=parse_duration("--request-timeout", flags.request_timeout),
@@ -195,6 +198,13 @@ def parse_duration(flag: str, text: str) -> float:
     if not found or "".join(n + u for n, u in found) != text:
         raise ConfigError(f"{flag} {text}: expected a duration, for example 1h30m or 90s")
     return sum(float(number) * units[unit] for number, unit in found)
+
+
+def parse_authorization(text: str) -> tuple[str, ...]:
+    modes = tuple(split(text))
+    if modes == ("AlwaysAllow",) or set(modes) == {"Node", "RBAC"}:
+        return modes
+    raise ConfigError(f"--authorization-mode {text}: expected Node,RBAC or AlwaysAllow")
 
 
 def parse_plugins(text: str) -> frozenset[str]:

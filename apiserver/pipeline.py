@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from apiserver.admission.chain import Chain
 from apiserver.allocators import ServiceAllocator
-from apiserver.auth.authorizer import Authorizer, refusal
+from apiserver.auth.authorizer import Authorizer, named, refused
 from apiserver.reads import Reader
 from apiserver.request import (
     DeleteOptions,
@@ -30,7 +30,7 @@ from apiserver.state import State, unavailable
 from apiserver.subresources import Subresources, TokenIssuer
 from apiserver.watchcache import Batch
 from apiserver.writes import Writer
-from kubarium.machinery.errors import Forbidden, StoreUnavailable
+from kubarium.machinery.errors import StoreUnavailable
 
 __all__ = ["DeleteOptions", "ListOptions", "Listed", "Pipeline", "Request", "User", "WriteOptions", "Written"]
 
@@ -88,27 +88,31 @@ class Pipeline:
         self.writing: set[asyncio.Future[Written]] = set()
         self._subresources = Subresources(self.reader, self.writer, parts.tokens)
 
-    def _allow(self, request: Request) -> None:
-        decision = self.authorizer.authorize(request)
-        if not decision.allowed:
-            text, details = refusal(request, decision.reason)
-            raise Forbidden(text, details=details)
+    async def allow(self, request: Request, field_selector: str = "") -> None:
+        """Raises Forbidden. Before it does, everything written before the call is known: roles come through the
+        watch cache, and whoever has just been given one may use it."""
+        if not self.authorizer.authorize(request, field_selector).allowed:
+            await self.state.caught_up()
+            decision = self.authorizer.authorize(request, field_selector)
+            if not decision.allowed:
+                name = named(field_selector) if request.verb in ("list", "watch") else ""
+                raise refused(request, decision.reason, name=name)
 
     @_answered
     async def get(self, request: Request, *, resource_version: str = "") -> bytes:
-        self._allow(request)
+        await self.allow(request)
         if request.subresource == "scale":
             return await self._subresources.scale(request)
         return await self.reader.get(request, resource_version)
 
     @_answered
     async def list(self, request: Request, options: ListOptions) -> Listed:
-        self._allow(request)
+        await self.allow(request, options.field_selector)
         return await self.reader.list(request, options)
 
     @_unbroken
     async def create(self, request: Request, body: bytes, content_type: str, options: WriteOptions) -> Written:
-        self._allow(request)
+        await self.allow(request)
         if self._reviews.answers(request.resource):
             return self._reviews.create(request, body, content_type, options)
         if request.subresource:
@@ -117,33 +121,33 @@ class Pipeline:
 
     @_unbroken
     async def update(self, request: Request, body: bytes, content_type: str, options: WriteOptions) -> Written:
-        self._allow(request)
+        await self.allow(request)
         if request.subresource in ("scale", "finalize"):
             return await self._subresources.update(request, body, content_type, options)
         return await self.writer.update(request, body, content_type, options)
 
     @_unbroken
     async def patch(self, request: Request, body: bytes, content_type: str, options: WriteOptions) -> Written:
-        self._allow(request)
+        await self.allow(request)
         if request.subresource == "scale":
             return await self._subresources.patch_scale(request, body, content_type, options)
         return await self.writer.patch(request, body, content_type, options)
 
     @_unbroken
     async def delete(self, request: Request, options: DeleteOptions) -> Written:
-        self._allow(request)
+        await self.allow(request)
         return await self.writer.delete(request, options)
 
     @_answered
     async def delete_collection(self, request: Request, listed: ListOptions, options: DeleteOptions) -> Listed:
         """The objects as they were listed."""
-        self._allow(request)
+        await self.allow(request, listed.field_selector)
         found = await self.reader.list(request, listed)
         await self.writer.delete_all(request, found.entries, options)
         return replace(found, continue_token="", remaining=None)
 
     async def watch(self, request: Request, options: ListOptions) -> AsyncGenerator[Batch, None]:
-        self._allow(request)
+        await self.allow(request, options.field_selector)
         async for batch in self.reader.watch(request, options):
             yield batch
 

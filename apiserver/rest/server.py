@@ -12,12 +12,12 @@ import ssl
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aiohttp import web
 
 from apiserver.auth.authenticator import Authenticator, subject_of
-from apiserver.auth.authorizer import Authorizer, is_public, refusal
+from apiserver.auth.authorizer import Authorizer, call, is_public
 from apiserver.pipeline import Pipeline
 from apiserver.registry.base import Registry, ResourceDef
 from apiserver.replies import NotAllowed
@@ -28,7 +28,7 @@ from apiserver.rest.kubelet import PARTS, STREAMS, KubeletProxy
 from apiserver.rest.limits import MUTATING, READ_ONLY, Limits
 from apiserver.rest.metrics import Call, Metrics
 from apiserver.rest.paths import Target, parse_path
-from apiserver.rest.resources import Resources, deprecations, in_scope, verb_of
+from apiserver.rest.resources import ITEM_VERBS, Resources, deprecations, in_scope, verb_of
 from apiserver.rest.wellknown import WellKnown
 from kubarium.machinery.errors import ApiError, BadRequest, Forbidden, InternalError, ServiceUnavailable
 
@@ -155,13 +155,17 @@ class RestServer:
     async def _resource(self, exchange: Exchange, target: Target) -> web.StreamResponse:
         resource = self._doors.registry.get(target.group, target.version, target.plural)
         if resource is None or not is_served(target, resource):
-            self._refuse_anonymous(exchange, target)
+            await self._doors.pipeline.allow(asked(exchange, target))
             return page_not_found()
         exchange.target = target
         exchange.warnings = deprecations(resource)
         if target.subresource in PARTS:
             return await self._proxied(exchange, target, resource)
-        exchange.verb = verb = verb_of(exchange.method, target, resource, exchange.query)
+        try:
+            exchange.verb = verb = verb_of(exchange.method, target, resource, exchange.query)
+        except NotAllowed:
+            await self._doors.pipeline.allow(asked(exchange, target))
+            raise
         request = Request(exchange.user, verb, resource, target.namespace, object_name(target), target.subresource)
         if verb == "watch":
             with self._limits.long_running(verb):
@@ -179,18 +183,22 @@ class RestServer:
         # A stream into a container is a write, whatever the method of its request is.
         exchange.verb = verb = "create" if target.subresource in STREAMS else "get"
         request = Request(exchange.user, verb, resource, target.namespace, target.name, target.subresource)
-        decision = self._doors.authorizer.authorize(request)
-        if not decision.allowed:
-            text, details = refusal(request, decision.reason)
-            raise Forbidden(text, details=details)
+        if exchange.method == "GET" and verb != "get":
+            await self._doors.pipeline.allow(replace(request, verb="get"))
+        await self._doors.pipeline.allow(request)
         with self._limits.long_running(target.subresource):
             return await self._doors.kubelets.answer(exchange, request)
 
-    def _refuse_anonymous(self, exchange: Exchange, target: Target) -> None:
-        """Whoever may not ask is told that, and not what there is."""
-        if not self._doors.authorizer.authorize_path(exchange.user, "get", exchange.path).allowed:
-            text = f'forbidden: User "{exchange.user.name}" cannot {exchange.method.lower()} path "{exchange.path}"'
-            raise Forbidden(text, details={"kind": target.plural} if target.plural else {})
+
+def asked(exchange: Exchange, target: Target) -> Request:
+    """The question behind a call that is not served: whoever may not ask is told that, and not what there is."""
+    verb = ITEM_VERBS.get(exchange.method, "get")
+    if not target.name:
+        verb = {"get": "list", "delete": "deletecollection"}.get(verb, verb)
+        if verb == "list" and (target.watch or queries.is_watch(exchange.query)):
+            verb = "watch"
+    where = {"namespace": target.namespace, "name": target.name, "subresource": target.subresource}
+    return call(exchange.user, verb, target.group, target.plural, version=target.version, **where)
 
 
 def is_served(target: Target, resource: ResourceDef) -> bool:
