@@ -283,7 +283,7 @@ def assemble(config: Config, store: Store, port: int) -> Server:
     if config.authorization == ("AlwaysAllow",):
         authorizer = AlwaysAllow()
     else:
-        authorizer = RoleAuthorizer(cache, node_rules(), lambda: bootstrap.done.is_set())
+        authorizer = RoleAuthorizer(cache, node_rules(), lambda: bootstrap.done.is_set())  # noqa: PLW0108 (it comes later)
     admission = Chain(plugins(config, state, registry))
     issuer = TokenIssuer(state, tokens, core)
     authenticator = Authenticator(fixed_tokens(config), tokens)

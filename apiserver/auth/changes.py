@@ -1,4 +1,4 @@
-"""The objects of a resource as somebody last took them from the watch cache: taken when needed, not when they change."""
+"""The objects of a resource, taken from the watch cache when somebody needs them and not when they change."""
 
 from __future__ import annotations
 

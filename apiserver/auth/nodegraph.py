@@ -21,6 +21,8 @@ Vertex = tuple[str, str, str]
 PODS, VOLUMES = "/registry/core/pods/", "/registry/core/persistentvolumes/"
 ATTACHMENTS, SLICES = "/registry/storage.k8s.io/volumeattachments/", "/registry/resource.k8s.io/resourceslices/"
 NODE = "nodes"
+_SHARED_SOURCES = ("cephfs", "cinder", "flexVolume", "rbd", "scaleIO", "iscsi", "storageos")
+_CSI_REFERENCES = ("nodePublishSecretRef", "nodeStageSecretRef", "nodeExpandSecretRef")
 
 
 class NodeGraph:
@@ -107,15 +109,12 @@ def volume_edges(volume: Object) -> Iterator[tuple[Vertex, Vertex]]:
 
 def volume_secrets(spec: Object, claim_namespace: str) -> Iterator[tuple[str, str]]:
     """(namespace, name) of those that kubelets see; a source that names no namespace means the claim's."""
-    found: list[tuple[str, str]] = []
+    csi = spec.get("csi") or {}
+    shared = [(spec.get(source) or {}).get("secretRef") for source in _SHARED_SOURCES]
+    found = [(ref.get("namespace") or claim_namespace, ref.get("name", "")) for ref in shared if ref]
+    found += [(ref.get("namespace", ""), ref.get("name", "")) for ref in map(csi.get, _CSI_REFERENCES) if ref]
     if file := spec.get("azureFile"):
         found.append((file.get("secretNamespace") or claim_namespace, file.get("secretName", "")))
-    for source in ("cephfs", "cinder", "flexVolume", "rbd", "scaleIO", "iscsi", "storageos"):
-        if ref := (spec.get(source) or {}).get("secretRef"):
-            found.append((ref.get("namespace") or claim_namespace, ref.get("name", "")))
-    for field in ("nodePublishSecretRef", "nodeStageSecretRef", "nodeExpandSecretRef"):
-        if ref := (spec.get("csi") or {}).get(field):
-            found.append((ref.get("namespace", ""), ref.get("name", "")))
     return (one for one in found if one[1])
 
 

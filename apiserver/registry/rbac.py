@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from apiserver.registry import labels, names
 from apiserver.registry.base import Column, Object, ResourceDef, Strategy
 from apiserver.registry.cells import AGE, NAME, at
-from apiserver.registry.faults import Faults
+from apiserver.registry.faults import Faults, inner
 from apiserver.registry.meta import check_meta, check_meta_update, creating, keep_generation, updating
 
 GROUP = "rbac.authorization.k8s.io"
@@ -144,7 +144,7 @@ def _binding_checks(
         _check_binding(new, namespaced, faults)
         check_meta_update(new, old, faults)
         if new["roleRef"] != old["roleRef"]:
-            faults.invalid("roleRef", new["roleRef"], "cannot change roleRef")
+            faults.invalid("roleRef", inner("rbac.v1.RoleRef", new["roleRef"]), "cannot change roleRef")
 
     return check, check_update
 
@@ -160,6 +160,15 @@ def _subjects(kind: str, show: Callable[[Mapping[str, str]], str]) -> Callable[[
     return cell
 
 
+_UNRESOLVED = "If the RoleRef cannot be resolved, the Authorizer must return an error."
+_ROLE_TEXTS = {  # of an older API than the one that is served: the words differ
+    "RoleBinding": (
+        "RoleRef can reference a Role in the current namespace or a ClusterRole in the global namespace. " + _UNRESOLVED
+    ),
+    "ClusterRoleBinding": f"RoleRef can only reference a ClusterRole in the global namespace. {_UNRESOLVED}",
+}
+
+
 def _binding_columns(kind: str) -> tuple[Column, ...]:
     def named(subject: Mapping[str, str]) -> str:
         return subject.get("name", "")
@@ -170,7 +179,7 @@ def _binding_columns(kind: str) -> tuple[Column, ...]:
     where = f"{kind[0].lower()}{kind[1:]}"
     return (
         NAME,
-        Column("Role", "string", f"@{kind}.roleRef", _role_cell),
+        Column("Role", "string", _ROLE_TEXTS[kind], _role_cell),
         AGE,
         Column("Users", "string", f"Users in the {where}", _subjects(USER, named), priority=1),
         Column("Groups", "string", f"Groups in the {where}", _subjects(SUBJECT_GROUP, named), priority=1),
