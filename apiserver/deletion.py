@@ -29,6 +29,12 @@ RETURNS_OBJECT = frozenset(
         "storageclasses",
         "csidrivers",
         "csinodes",
+        "volumeattachments",
+        "volumeattributesclasses",
+        "deviceclasses",
+        "resourceclaims",
+        "resourceclaimtemplates",
+        "resourceslices",
     }
 )
 

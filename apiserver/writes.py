@@ -280,7 +280,7 @@ class Writer:
             if not resource.strategy.allow_unconditional_update:
                 text = "Invalid value: 0: must be specified for an update"
                 cause = StatusCause("FieldValueInvalid", text, "metadata.resourceVersion")
-                raise Invalid.of(resource.group, resource.kind, job.request.name, [cause])
+                raise Invalid.of(resource.group, resource.plural, job.request.name, [cause])
         elif version != was["resourceVersion"]:
             raise replies.conflict(resource, job.request.name)
         metadata["resourceVersion"] = was["resourceVersion"]

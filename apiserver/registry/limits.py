@@ -240,8 +240,8 @@ def _check_scope_selector(selector: Object, spec: Object, path: str, faults: Fau
                 faults.invalid(path, shown, "unsupported scope applied to resource")
         if scope in _ONLY_EXISTS and operator != "Exists":
             text = (
-                "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, "
-                "ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or "
+                "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, "
+                "ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or "
                 "ResourceQuotaScopeCrossNamespacePodAffinity"
             )
             faults.invalid(f"{path}.operator", operator, text)

@@ -197,7 +197,8 @@ def next_generation(new: Object, old: Object, *fields: str) -> None:
     """Bump metadata.generation when one of the fields (of the top level) differs."""
     before = old["metadata"].get("generation", 0)
     changed = any(new.get(f) != old.get(f) for f in fields)
-    new["metadata"]["generation"] = before + 1 if changed else before
+    if changed or before:
+        new["metadata"]["generation"] = before + 1 if changed else before
 
 
 def first_generation(obj: Object) -> None:

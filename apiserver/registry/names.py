@@ -159,7 +159,8 @@ def label_key(value: str) -> tuple[str, ...]:
 
 
 def qualified_name(value: str) -> list[str]:
-    return _key(value, "qualified name")
+    """The same as a label's key, and told in the same words."""
+    return list(label_key(value))
 
 
 @lru_cache(4096)

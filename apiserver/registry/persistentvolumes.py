@@ -240,7 +240,10 @@ def _warnings(new: Object, _old: Object | None) -> list[str]:
         if key in annotations:
             found.append(f"metadata.annotations[{key}]: {text}")
     if spec.get("persistentVolumeReclaimPolicy") == "Recycle":
-        text = "The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning."
+        text = (
+            "The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic "
+            "provisioning."
+        )
         found.append(f"spec.persistentVolumeReclaimPolicy: {text}")
     found += selector_warnings(at(spec, "nodeAffinity.required", {}), "spec.nodeAffinity.required")
     found += [f"spec.{name}: deprecated in {text}" for key, (name, text) in _DEPRECATED.items() if key in spec]

@@ -94,7 +94,7 @@ def _check_named_secret(source: Object, path: str, faults: Faults) -> None:
 def _check_partition(source: Object, path: str, faults: Faults) -> None:
     partition = source.get("partition", 0)
     if not 0 <= partition <= 255:
-        faults.invalid(f"{path}.partition", partition, _BYTE)
+        faults.invalid(f"{path}.partition", partition, "must be between 1 and 255, inclusive")
 
 
 # --- one for each kind
