@@ -16,10 +16,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from apiserver.admission.chain import Chain, Plugin
+from apiserver.admission.ingress import DefaultIngressClass
+from apiserver.admission.limitranger import LimitRanger
 from apiserver.admission.namespaces import NamespaceLifecycle
+from apiserver.admission.nodes import PodTopologyLabels, TaintNodesByCondition
 from apiserver.admission.pods import DefaultTolerationSeconds, RuntimeClass
+from apiserver.admission.podsecurity.plugin import PodSecurity
 from apiserver.admission.priorities import Priority
+from apiserver.admission.resize import PodResizeValidator
+from apiserver.admission.resourcequota import ResourceQuota
 from apiserver.admission.serviceaccounts import ServiceAccount
+from apiserver.admission.storage import DefaultStorageClass, PersistentVolumeClaimResize, StorageObjectInUseProtection
 from apiserver.allocators import ServiceAllocator
 from apiserver.auth.authenticator import Authenticator
 from apiserver.auth.authorizer import AlwaysAllow, Authorizer, RoleAuthorizer
@@ -29,7 +36,7 @@ from apiserver.auth.tokens import fixed_user, load_token_file, token_digest
 from apiserver.bootstrap import Bootstrap, Identity
 from apiserver.codec import FieldSelectors, head_reader
 from apiserver.compaction import compact_periodically
-from apiserver.config import Config
+from apiserver.config import ADMISSION_PLUGINS, Config
 from apiserver.pipeline import Parts, Pipeline
 from apiserver.registry.base import Registry, ResourceDef
 from apiserver.request import MASTERS_GROUP, User
@@ -290,7 +297,9 @@ def assemble(config: Config, store: Store, port: int) -> Server:
     reviews = Reviews(authenticator, authorizer, registry)
     pipeline = Pipeline(Parts(state, admission, authorizer, services, issuer, reviews))
     metrics = Metrics()
-    bootstrap = Bootstrap(pipeline, registry, Identity(config.advertise_address, port, config.service_network))
+    client_ca = Path(config.client_ca_file).read_text() if config.client_ca_file else ""
+    identity = Identity(config.advertise_address, port, config.service_network, client_ca)
+    bootstrap = Bootstrap(pipeline, registry, identity)
     served = Served(
         registry,
         f"{config.advertise_address}:{port}",
@@ -333,16 +342,27 @@ def plugins(config: Config, state: State, registry: Registry) -> list[Plugin]:
         assert found is not None, plural
         return found
 
-    chain: dict[str, Plugin] = {
+    nodes = resource("", "nodes")
+    known: dict[str, Plugin] = {
         "NamespaceLifecycle": NamespaceLifecycle(state, resource("", "namespaces")),
+        "LimitRanger": LimitRanger(state, registry),
         "ServiceAccount": ServiceAccount(state, resource("", "serviceaccounts")),
+        "TaintNodesByCondition": TaintNodesByCondition(),
+        "PodSecurity": PodSecurity(state, registry),
         "Priority": Priority(state, registry),
         "DefaultTolerationSeconds": DefaultTolerationSeconds(
             config.not_ready_toleration_s, config.unreachable_toleration_s
         ),
+        "DefaultStorageClass": DefaultStorageClass(state, registry),
+        "StorageObjectInUseProtection": StorageObjectInUseProtection(),
+        "PersistentVolumeClaimResize": PersistentVolumeClaimResize(state, registry),
         "RuntimeClass": RuntimeClass(state, resource("node.k8s.io", "runtimeclasses")),
+        "DefaultIngressClass": DefaultIngressClass(state, registry),
+        "PodTopologyLabels": PodTopologyLabels(state, nodes),
+        "PodResizeValidator": PodResizeValidator(state, nodes),
+        "ResourceQuota": ResourceQuota(state, registry),
     }
-    return [plugin for name, plugin in chain.items() if name not in config.disabled_admission]
+    return [known[name] for name in ADMISSION_PLUGINS if name in known and name not in config.disabled_admission]
 
 
 def fixed_tokens(config: Config) -> dict[bytes, User]:

@@ -1,11 +1,12 @@
-"""What every cluster has from its first moment: namespaces, system priority classes, and the `kubernetes` Service with
-this server behind it, which is also kept as it is.
+"""What every cluster has from its first moment: namespaces, priority classes, roles, flow control, APIServices, and what
+is also kept as it is: the `kubernetes` Service with this server behind it, and the CA of its clients.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from ipaddress import ip_address
 
 import orjson
 
-from apiserver import codec
+from apiserver import autoregister, codec, flowcontrol
 from apiserver.admission.priorities import PREEMPT, SYSTEM_PRIORITIES
 from apiserver.allocators import Network
 from apiserver.auth import defaults
@@ -21,7 +22,8 @@ from apiserver.pipeline import Pipeline
 from apiserver.registry.base import Object, Registry, ResourceDef
 from apiserver.registry.rbac import GROUP
 from apiserver.request import AUTHENTICATED_GROUP, MASTERS_GROUP, DeleteOptions, Request, User, WriteOptions
-from kubarium.machinery.errors import AlreadyExists, ApiError, Conflict
+from apiserver.seeding import Seed, sow
+from kubarium.machinery.errors import AlreadyExists, ApiError, Conflict, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +43,13 @@ DESCRIPTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Where this server is: behind the first address of the Service range."""
+    """Where this server is: behind the first address of the Service range. `client_ca` (PEM, "" for none) has signed
+    the certificates of its clients."""
 
     address: str
     port: int
     network: Network
+    client_ca: str = ""
 
     @property
     def service_ip(self) -> str:
@@ -56,10 +60,11 @@ class Identity:
         return f"IPv{ip_address(self.address).version}"
 
 
-def first_objects() -> Iterator[tuple[str, str, Object]]:
-    """(group, plural, object) of what is made once; later changes by the user stay."""
+def first_objects(today: str) -> Iterator[tuple[str, str, Object]]:
+    """(group, plural, object) of what is made once; later changes by the user stay. `today` is such as 2026-11-21."""
     for name in NAMESPACES:
         yield "", "namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    yield "", "configmaps", _config_map("kube-apiserver-legacy-service-account-token-tracking", since=today)
     for name, value in SYSTEM_PRIORITIES.items():
         yield (
             "scheduling.k8s.io",
@@ -75,11 +80,29 @@ def first_objects() -> Iterator[tuple[str, str, Object]]:
         )
 
 
+def _config_map(name: str, **data: str) -> Object:
+    metadata = {"name": name, "namespace": "kube-system"}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+
+
+def seeds(registry: Registry, now: str) -> Iterator[Seed]:
+    """All that is made once, of the kinds that are served."""
+    roles = ((GROUP, plural, obj) for plural, obj in defaults.default_objects())
+    for group, plural, obj in (*first_objects(now[:10]), *roles):
+        if (resource := registry.get(group, "v1", plural)) is not None:
+            yield Seed(resource, obj)
+    yield from flowcontrol.seeds(registry, now)
+    yield from autoregister.seeds(registry)
+
+
 def kept_objects(identity: Identity) -> Iterator[tuple[str, str, Object]]:
-    """(group, plural, object) of what is kept as it is here, all in the namespace default.
+    """(group, plural, object) of what is kept as it is here.
 
     A server on loopback is nobody's endpoint (Endpoints cannot even hold such an address).
     """
+    if identity.client_ca:
+        data = {"client-ca-file": identity.client_ca}
+        yield "", "configmaps", _config_map("extension-apiserver-authentication", **data)
     ports = [{"name": "https", "port": identity.port, "protocol": "TCP"}]
     yield (
         "",
@@ -143,7 +166,7 @@ class Bootstrap:
             try:
                 await self._ensure()
                 self.done.set()
-            except ApiError as err:
+            except (ApiError, StoreUnavailable) as err:
                 if str(err) != self._told:
                     log.warning("bootstrap: %s; trying again", err)
                 self._told = str(err)
@@ -151,9 +174,10 @@ class Bootstrap:
 
     async def _ensure(self) -> None:
         if not self.done.is_set():
-            first = [self._create(self._resource(group, plural), obj) for group, plural, obj in first_objects()]
-            await asyncio.gather(*first)
+            state, now = self._pipeline.state, self._pipeline.writer.now()
             await asyncio.gather(*(self._reconcile(plural, obj) for plural, obj in defaults.default_objects()))
+            await sow(state, seeds(self._registry, now), now, lambda: str(uuid.uuid4()))
+            await state.caught_up()
         for group, plural, obj in kept_objects(self._identity):
             await self._keep(self._resource(group, plural), obj)
 
@@ -173,13 +197,12 @@ class Bootstrap:
             return
 
     async def _reconcile(self, plural: str, wanted: Object) -> None:
-        """A role or binding that every cluster has: made, or given what it lacks."""
+        """A role or binding that every cluster has: where there is one, it is given what it lacks."""
         resource = self._resource(GROUP, plural)
         assert resource is not None, plural
         name, namespace = wanted["metadata"]["name"], wanted["metadata"].get("namespace", "")
         entry = self._pipeline.state.peek(resource, namespace, name)
         if entry is None:
-            await self._create(resource, wanted)
             return
         found = codec.decode(entry.data)
         if defaults.is_other_binding(found, wanted):
@@ -195,13 +218,14 @@ class Bootstrap:
         """Write only where something differs: this runs every few seconds."""
         if resource is None:
             return
-        entry = self._pipeline.state.peek(resource, "default", SERVICE)
+        name, namespace = wanted["metadata"]["name"], wanted["metadata"]["namespace"]
+        entry = self._pipeline.state.peek(resource, namespace, name)
         if entry is None:
             await self._create(resource, wanted)
             return
         if covers(codec.decode(entry.data), wanted):
             return
-        request = Request(SELF, "patch", resource, "default", SERVICE)
+        request = Request(SELF, "patch", resource, namespace, name)
         media_type = "application/merge-patch+json"
         try:
             await self._pipeline.patch(request, orjson.dumps(wanted), media_type, OPTIONS)
