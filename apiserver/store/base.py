@@ -10,9 +10,10 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class KeyValue:
+
+class KeyValue(msgspec.Struct, frozen=True, gc=False):
     """A value and the revisions of its creation and of its last write."""
 
     key: str
@@ -30,8 +31,7 @@ class Page:
     remaining: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class StoreEvent:
+class StoreEvent(msgspec.Struct, frozen=True, gc=False):
     """One write. `previous` is the value before it (None on creation), `value` None on deletion."""
 
     key: str

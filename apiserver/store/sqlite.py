@@ -23,7 +23,7 @@ from typing import IO, Final, TypeVar
 
 from apiserver.store import sqlite_queries as queries
 from apiserver.store.base import KeyValue, Page, Progress, StoreEvent
-from apiserver.store.sqlite_writer import Answer, Job, Outcome, Write, Writer
+from apiserver.store.sqlite_writer import Job, Outcome, Write, Writer
 from kubarium.machinery.errors import FutureRevision, StoreError, StoreUnavailable
 
 T = TypeVar("T")
@@ -73,8 +73,9 @@ class SqliteStore:
         self._closed = False
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []  # the readers'
+        self._gathered: dict[asyncio.AbstractEventLoop, list[Write]] = {}  # of this turn of each loop
         try:
-            self._writer = Writer(path, self._publish)
+            self._writer = Writer(path, self._publish, _settle)
         except StoreError:
             self._lock_file.close()
             raise
@@ -94,15 +95,15 @@ class SqliteStore:
         return await self._read(partial(queries.count_at, prefix=prefix))
 
     async def create(self, key: str, value: bytes, *, ttl_s: int = 0) -> int:
-        return (await self._write(key, value, None, ttl_s))[0]
+        return (await self._write(key, value, None, ttl_s)).revision
 
     async def update(self, key: str, value: bytes, *, expected: int, ttl_s: int = 0) -> int:
-        return (await self._write(key, value, expected, ttl_s))[0]
+        return (await self._write(key, value, expected, ttl_s)).revision
 
     async def delete(self, key: str, *, expected: int) -> tuple[int, KeyValue]:
-        revision, deleted = await self._write(key, None, expected)
-        assert deleted is not None
-        return revision, deleted
+        done = await self._write(key, None, expected)
+        assert done.previous is not None
+        return done.revision, KeyValue(key, done.previous, done.create_revision, done.previous_revision)
 
     async def compact(self, revision: int) -> None:
         if revision > self._revision:
@@ -149,6 +150,8 @@ class SqliteStore:
             feeds, self._feeds = self._feeds, set()
         for feed in feeds:
             _call(feed.loop, feed.close)
+        for loop in list(self._gathered):
+            self._submit(loop)
         await asyncio.to_thread(self._writer.stop)
         await asyncio.to_thread(self._readers.shutdown)
         for db in self._connections:
@@ -167,11 +170,24 @@ class SqliteStore:
         if self._closed:
             raise StoreUnavailable("the store is closed")
 
-    async def _write(self, key: str, value: bytes | None, expected: int | None, ttl_s: int = 0) -> Answer:
+    async def _write(self, key: str, value: bytes | None, expected: int | None, ttl_s: int = 0) -> Write:
+        """The write, done. It is done even if the caller is cancelled."""
         self._check_open()
-        done: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._writer.submit(Write(key, value, expected, time.time() + ttl_s if ttl_s else 0.0, done))
-        return await done
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+        write = Write(key, value, expected, time.time() + ttl_s if ttl_s else 0.0, done)
+        gathered = self._gathered.get(loop)
+        if gathered is None:
+            self._gathered[loop] = [write]
+            loop.call_soon(self._submit, loop)  # together with what else comes in this turn
+        else:
+            gathered.append(write)
+        await done
+        return write
+
+    def _submit(self, loop: asyncio.AbstractEventLoop) -> None:
+        if gathered := self._gathered.pop(loop, None):
+            self._writer.submit(gathered)
 
     async def _job(self, run: Job) -> int:
         self._check_open()
@@ -198,7 +214,7 @@ class SqliteStore:
         except sqlite3.Error as err:
             raise StoreUnavailable(f"{self._path}: {err}") from err
 
-    def _publish(self, events: Sequence[StoreEvent], outcomes: Sequence[Outcome]) -> None:
+    def _publish(self, events: Sequence[StoreEvent], writes: Sequence[Write]) -> None:
         """In the writer's thread: the watches first, then those who wait for an answer, loop by loop."""
         feeds: Sequence[_Feed] = ()
         if events:
@@ -206,22 +222,40 @@ class SqliteStore:
                 self._revision = events[-1].revision
                 feeds = [*self._feeds]
         revision = self._revision
-        for loop in {feed.loop for feed in feeds} | {outcome.done.get_loop() for outcome in outcomes}:
-            mine = [feed for feed in feeds if feed.loop is loop]
-            answers = [outcome for outcome in outcomes if outcome.done.get_loop() is loop]
-            _call(loop, partial(_deliver, mine, events, revision, answers))
+        waiting: dict[asyncio.AbstractEventLoop, list[Write]] = {feed.loop: [] for feed in feeds}
+        for write in writes:
+            if write.done is not None:
+                waiting.setdefault(write.done.get_loop(), []).append(write)
+        for loop, mine in waiting.items():
+            _call(loop, partial(_deliver, [feed for feed in feeds if feed.loop is loop], events, revision, mine))
 
 
-def _deliver(feeds: Sequence[_Feed], events: Sequence[StoreEvent], revision: int, answers: Sequence[Outcome]) -> None:
+def _deliver(feeds: Sequence[_Feed], events: Sequence[StoreEvent], revision: int, writes: Sequence[Write]) -> None:
     for feed in feeds:
         feed.push(events, revision)
-    for done, result in answers:
-        if done.done():  # its caller has gone
+    for write in writes:
+        done = write.done
+        if done is None or done.done():  # its caller has gone
             continue
-        if isinstance(result, StoreError):
-            done.set_exception(result)
+        if write.error is None:
+            done.set_result(None)
         else:
-            done.set_result(result)
+            done.set_exception(write.error)
+
+
+def _settle(outcome: Outcome) -> None:
+    """In the writer's thread: what became of a job."""
+    _call(outcome.done.get_loop(), partial(_answer, outcome))
+
+
+def _answer(outcome: Outcome) -> None:
+    done, result = outcome
+    if done.done():  # its caller has gone
+        return
+    if isinstance(result, StoreError):
+        done.set_exception(result)
+    else:
+        done.set_result(result)
 
 
 def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from apiserver.store.base import KeyValue, Page, StoreEvent, prefix_end
 from kubarium.machinery.errors import Compacted, FutureRevision
 
+COLUMNS: Final = 7  # of `log`
 GROUP: Final = 64  # writes in one commit, at most; also the rows of one INSERT
 HISTORY: Final = 500  # events read from the table at once
 COMPACT_STEP: Final = 1000  # versions that one compaction step looks at; writes go in between
@@ -34,18 +36,6 @@ INSERT OR IGNORE INTO compaction VALUES (1, 0);
 """
 
 
-class Row(NamedTuple):
-    """A row of `log`, in the order of its columns."""
-
-    revision: int
-    key: str
-    deleted: bool
-    create_revision: int
-    previous: int
-    expires: float
-    value: bytes | None
-
-
 def connect(path: Path) -> sqlite3.Connection:
     """A connection with no transaction of its own making, whose commits are on disk when they return."""
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=4 * GROUP)
@@ -56,27 +46,26 @@ def connect(path: Path) -> sqlite3.Connection:
     return db
 
 
-def insert(db: sqlite3.Connection, rows: list[Row]) -> dict[int, bytes]:
-    """Commit the rows; the values they replace, by revision.
+@cache
+def _insert_statement(rows: int) -> str:
+    return "INSERT INTO log VALUES " + ",".join(["(?,?,?,?,?,?,?)"] * rows)
 
-    One statement for all: between statements the interpreter lock can be lost to a busy event loop.
+
+def insert(db: sqlite3.Connection, columns: list[object]) -> None:
+    """Commit rows: the columns of all of them, one after the other, in the order of the table.
+
+    One statement, which is a transaction of its own: between statements the interpreter can be lost to a busy event
+    loop. (`executemany`, because `execute` gives the interpreter away once more, to ask for the last row.)
     """
-    made = {row.revision: row.value for row in rows}
-    previous = {row.previous: made[row.previous] for row in rows if row.previous in made}
-    wanted = [row.previous for row in rows if row.previous and row.previous not in made]
-    try:
-        db.execute("BEGIN IMMEDIATE")
-        if wanted:
-            marks = ",".join("?" * len(wanted))
-            previous |= dict(db.execute(f"SELECT revision, value FROM log WHERE revision IN ({marks})", wanted))
-        marks = ",".join(["(?,?,?,?,?,?,?)"] * len(rows))
-        db.execute(f"INSERT INTO log VALUES {marks}", [column for row in rows for column in row])
-        db.execute("COMMIT")
-    except sqlite3.Error:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise
-    return {revision: value for revision, value in previous.items() if value is not None}
+    db.executemany(_insert_statement(len(columns) // COLUMNS), (columns,))
+
+
+def values_of(db: sqlite3.Connection, revisions: list[int]) -> dict[int, bytes]:
+    """The values written at these revisions."""
+    if not revisions:
+        return {}
+    marks = ",".join("?" * len(revisions))
+    return dict(db.execute(f"SELECT revision, value FROM log WHERE revision IN ({marks})", revisions))
 
 
 def snapshot_revision(db: sqlite3.Connection, revision: int) -> int:

@@ -1,8 +1,12 @@
 """The SQLite store's one writer: a thread that commits in groups.
 
 It takes whatever writes queued up while the last commit was on its way to the disk, checks each against its index in
-memory, inserts all that passed with one statement and commits once. Each write gets its own answer, and a refused one
-does not disturb its neighbours. Expired keys are deleted the same way, as writes that nobody waits for.
+memory, and inserts all that passed with one statement, which is its own transaction. Each write gets its own answer,
+and a refused one does not disturb its neighbours. Expired keys are deleted the same way, as writes that nobody waits
+for.
+
+The thread shares the interpreter with a busy event loop, and each time it gives the interpreter away it may wait for it
+as long as all the rest of a commit takes. Hence one statement a group, planned before and answered after in one go.
 """
 
 from __future__ import annotations
@@ -15,69 +19,87 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
-from apiserver.store.base import KeyValue, StoreEvent
-from apiserver.store.sqlite_queries import GROUP, SCHEMA, Row, connect, insert, live_keys, snapshot_revision
+from apiserver.store.base import StoreEvent
+from apiserver.store.sqlite_queries import GROUP, SCHEMA, connect, insert, live_keys, snapshot_revision, values_of
 from kubarium.machinery.errors import KeyExists, KeyMissing, RevisionMismatch, StoreError, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
-Answer: TypeAlias = tuple[int, KeyValue | None]  # the revision of a write, and what a deletion deleted
 Job: TypeAlias = Callable[[sqlite3.Connection], int]
 
 
-@dataclass(frozen=True, slots=True)
 class Write:
-    """A write that waits. `value` None deletes; `expected` None creates; `done` None: nobody waits."""
+    """A write that waits. `value` None deletes; `expected` None creates; `done` None: nobody waits.
 
-    key: str
-    value: bytes | None
-    expected: int | None
-    expires: float
-    done: asyncio.Future[Answer] | None
+    The writer fills in `revision`, `create_revision`, what the key held before (`previous`, at `previous_revision`), or
+    `error`. `done` belongs to an event loop: settle it there.
+    """
+
+    __slots__ = (
+        "create_revision",
+        "done",
+        "error",
+        "expected",
+        "expires",
+        "key",
+        "previous",
+        "previous_revision",
+        "revision",
+        "value",
+    )
+
+    def __init__(
+        self, key: str, value: bytes | None, expected: int | None, expires: float, done: asyncio.Future[None] | None
+    ) -> None:
+        self.key = key
+        self.value = value
+        self.expected = expected
+        self.expires = expires
+        self.done = done
+        self.error: StoreError | None = None
+        self.revision = 0
+        self.create_revision = 0
+        self.previous: bytes | None = None
+        self.previous_revision = 0
 
 
 class Outcome(NamedTuple):
-    """What became of a write or a job. `done` belongs to an event loop: settle it there."""
+    """What became of a job. `done` belongs to an event loop: settle it there."""
 
-    done: asyncio.Future[Any]
-    result: Answer | int | StoreError
+    done: asyncio.Future[int]
+    result: int | StoreError
 
 
 class Publish(Protocol):
-    def __call__(self, events: list[StoreEvent], outcomes: list[Outcome]) -> None:
-        """Called in the writer's thread, in commit order, when the events are on disk."""
-        ...
+    """Called in the writer's thread, in commit order, when the events are on disk and each write is filled in."""
+
+    def __call__(self, events: list[StoreEvent], writes: list[Write], /) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Queued:
-    """Other work than a write, done between two groups."""
+class _Queued(NamedTuple):
+    """Other work than writes, done between two groups."""
 
     run: Job
     done: asyncio.Future[int]
 
 
-class _Version(NamedTuple):
-    revision: int
-    create_revision: int
-
-
 _STOP: Final = object()
-_Verdict: TypeAlias = Row | StoreError
+_Version: TypeAlias = tuple[int, int]  # revision, create_revision
 
 
 class Writer:
     """Raises StoreUnavailable when the file cannot be opened. `submit` may be called from any thread, `stop` ends it
     after all that was submitted before."""
 
-    def __init__(self, path: Path, publish: Publish) -> None:
+    def __init__(self, path: Path, publish: Publish, settle: Callable[[Outcome], None]) -> None:
+        """`settle` is called in the writer's thread after each job."""
         self._path = path
         self._publish = publish
+        self._settle = settle
         self._queue: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._index: dict[str, _Version] = {}
         self._expiries: list[tuple[float, int, str]] = []  # a heap of (when, revision, key)
@@ -91,8 +113,8 @@ class Writer:
         self._thread = threading.Thread(target=self._run_or_exit, args=(db,), name="store/writer", daemon=True)
         self._thread.start()
 
-    def submit(self, write: Write) -> None:
-        self._queue.put(write)
+    def submit(self, writes: list[Write]) -> None:
+        self._queue.put(writes)
 
     def submit_job(self, run: Job, done: asyncio.Future[int]) -> None:
         self._queue.put(_Queued(run, done))
@@ -104,7 +126,7 @@ class Writer:
 
     def _load(self, db: sqlite3.Connection) -> None:
         for key, revision, create_revision, expires in live_keys(db):
-            self._index[key] = _Version(revision, create_revision)
+            self._index[key] = (revision, create_revision)
             if expires:
                 self._expiries.append((expires, revision, key))
         heapq.heapify(self._expiries)
@@ -126,14 +148,15 @@ class Writer:
             if isinstance(item, _Queued):
                 self._run_job(db, item)
                 continue
-            group = [item] if isinstance(item, Write) else self._expired()
-            while len(group) < GROUP and not self._queue.empty():
+            writes = item if isinstance(item, list) else self._expired()
+            while len(writes) < GROUP and not self._queue.empty():
                 held = self._queue.get()  # nobody else takes from it
-                if not isinstance(held, Write):
+                if not isinstance(held, list):
                     break
-                group.append(held)
+                writes += held
                 held = None
-            self._commit(db, group)
+            for start in range(0, len(writes), GROUP):
+                self._commit(db, writes[start : start + GROUP])
         db.close()
 
     def _next_item(self) -> object:
@@ -163,71 +186,92 @@ class Writer:
             result = job.run(db)
         except sqlite3.Error as err:
             result = StoreUnavailable(f"{self._path}: {err}")
-        self._publish([], [Outcome(job.done, result)])
+        self._settle(Outcome(job.done, result))
 
     def _commit(self, db: sqlite3.Connection, group: list[Write]) -> None:
-        rows, verdicts = self._plan_group(group)
-        try:
-            previous = insert(db, rows) if rows else {}
-        except sqlite3.Error as err:
-            log.error("store: a commit of %d writes failed: %s", len(rows), err)
-            failure = StoreUnavailable(f"{self._path}: {err}")
-            self._publish([], _outcomes(group, [v if isinstance(v, StoreError) else failure for v in verdicts]))
+        fresh = self._plan(group)
+        passed = [write for write in group if write.error is None]
+        if not passed:
+            self._publish([], group)
             return
-        self._remember(rows)
-        events = [
-            StoreEvent(row.key, row.revision, row.value, previous.get(row.previous), row.create_revision)
-            for row in rows
-        ]
-        self._publish(events, _outcomes(group, [_answer(verdict, previous) for verdict in verdicts]))
+        try:
+            _fill_in_previous(db, passed)
+            insert(
+                db,
+                [
+                    column
+                    for w in passed
+                    for column in (
+                        w.revision,
+                        w.key,
+                        w.value is None,
+                        w.create_revision,
+                        w.previous_revision,
+                        w.expires,
+                        w.value,
+                    )
+                ],
+            )
+        except sqlite3.Error as err:
+            log.error("store: a commit of %d writes failed: %s", len(passed), err)
+            for write in passed:
+                write.error = StoreUnavailable(f"{self._path}: {err}")
+            self._publish([], group)
+            return
+        self._remember(passed, fresh)
+        self._publish([StoreEvent(w.key, w.revision, w.value, w.previous, w.create_revision) for w in passed], group)
 
-    def _plan_group(self, group: list[Write]) -> tuple[list[Row], list[_Verdict]]:
-        """The rows to insert, and for each write its row or its refusal."""
-        fresh: dict[str, Row] = {}  # the newest row of each key that the group has written so far
-        verdicts: list[_Verdict] = []
+    def _plan(self, group: list[Write]) -> dict[str, _Version | None]:
+        """Give each write its revision or its error; what the keys are then (None: deleted).
+
+        A revision is kept even if the commit fails: it is never used twice.
+        """
+        index, revision = self._index, self.revision
+        fresh: dict[str, _Version | None] = {}
         for write in group:
-            verdict = self._plan(write, fresh.get(write.key))
-            if isinstance(verdict, Row):
-                self.revision = verdict.revision  # kept even if the commit fails: a revision is never used twice
-                fresh[verdict.key] = verdict
-            verdicts.append(verdict)
-        return [verdict for verdict in verdicts if isinstance(verdict, Row)], verdicts
-
-    def _plan(self, write: Write, earlier: Row | None) -> _Verdict:
-        """The row a write adds, given the index and what its group has done to the key before it."""
-        current = self._index.get(write.key)
-        if earlier is not None:
-            current = None if earlier.deleted else _Version(earlier.revision, earlier.create_revision)
-        key, revision = write.key, self.revision + 1
-        if write.expected is None:
-            if current is not None:
-                return KeyExists(f"{key} exists")
-            return Row(revision, key, False, revision, 0, write.expires, write.value)
-        if current is None:
-            return KeyMissing(f"{key} does not exist")
-        if current.revision != write.expected:
-            return RevisionMismatch(f"{key} is at revision {current.revision}, not {write.expected}", current.revision)
-        gone = write.value is None
-        return Row(revision, key, gone, current.create_revision, current.revision, write.expires, write.value)
-
-    def _remember(self, rows: list[Row]) -> None:
-        for row in rows:
-            if row.deleted:
-                self._index.pop(row.key, None)
+            key = write.key
+            current = fresh[key] if key in fresh else index.get(key)
+            if (error := _refusal(write, current)) is not None:
+                write.error = error
                 continue
-            self._index[row.key] = _Version(row.revision, row.create_revision)
-            if row.expires:
-                heapq.heappush(self._expiries, (row.expires, row.revision, row.key))
+            revision += 1
+            write.revision = write.create_revision = revision
+            if current is not None:
+                write.previous_revision, write.create_revision = current
+            fresh[key] = None if write.value is None else (revision, write.create_revision)
+        self.revision = revision
+        return fresh
+
+    def _remember(self, passed: list[Write], fresh: dict[str, _Version | None]) -> None:
+        for key, version in fresh.items():
+            if version is None:
+                self._index.pop(key, None)
+            else:
+                self._index[key] = version
+        for write in passed:
+            if write.expires and write.value is not None:
+                heapq.heappush(self._expiries, (write.expires, write.revision, write.key))
 
 
-def _answer(verdict: _Verdict, previous: Mapping[int, bytes]) -> Answer | StoreError:
-    if isinstance(verdict, StoreError):
-        return verdict
-    if not verdict.deleted:
-        return verdict.revision, None
-    deleted = KeyValue(verdict.key, previous[verdict.previous], verdict.create_revision, verdict.previous)
-    return verdict.revision, deleted
+def _refusal(write: Write, current: _Version | None) -> StoreError | None:
+    """Why a write may not be, given the version that its key has."""
+    expected = write.expected
+    if expected is None:
+        return None if current is None else KeyExists(f"{write.key} exists")
+    if current is None:
+        return KeyMissing(f"{write.key} does not exist")
+    if current[0] != expected:
+        return RevisionMismatch(f"{write.key} is at revision {current[0]}, not {expected}", current[0])
+    return None
 
 
-def _outcomes(group: list[Write], answers: list[Answer | StoreError]) -> list[Outcome]:
-    return [Outcome(w.done, answer) for w, answer in zip(group, answers, strict=True) if w.done is not None]
+def _fill_in_previous(db: sqlite3.Connection, passed: list[Write]) -> None:
+    """The values that the writes replace: those of the group itself are not in the table yet."""
+    replacing = [write for write in passed if write.previous_revision]
+    if not replacing:
+        return
+    made = {write.revision: write.value for write in passed}
+    found = values_of(db, [w.previous_revision for w in replacing if w.previous_revision not in made])
+    for write in replacing:
+        before = write.previous_revision
+        write.previous = made[before] if before in made else found.get(before)
