@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from apiserver.registry import priorities
 from kubarium.machinery.errors import StatusCause
 
 Object = dict[str, Any]
@@ -124,10 +125,19 @@ class ResourceDef:
 
 
 class Registry:
-    """Every served resource, in the order of discovery; looked up by path or by kind."""
+    """Every served resource, looked up by path or by kind. Custom kinds come and go: `generation` grows with each change
+    of what is served, so what is computed from all kinds (discovery, documents) is kept together with its generation.
+    """
 
     def __init__(self, resources: Iterable[ResourceDef]) -> None:
-        self._all = tuple(resources)
+        self._built_in = tuple(resources)
+        self._custom: dict[str, tuple[ResourceDef, ...]] = {}
+        self._observers: tuple[Callable[[], None], ...] = ()
+        self.generation = 0
+        self._index()
+
+    def _index(self) -> None:
+        self._all = self._built_in + tuple(r for found in self._custom.values() for r in found)
         self._by_path = {(r.group, r.version, r.plural): r for r in self._all}
         self._by_kind = {(r.group, r.version, r.kind): r for r in self._all}
 
@@ -146,9 +156,22 @@ class Registry:
         return self._by_kind.get((group, version, kind))
 
     def groups(self) -> dict[str, tuple[str, ...]]:
-        """Group -> its versions, the preferred one first."""
-        found: dict[str, list[str]] = {}
+        """Group -> its versions, the preferred one first; groups in the order of discovery."""
+        found: dict[str, set[str]] = {}
         for r in self._all:
-            if r.version not in found.setdefault(r.group, []):
-                found[r.group].append(r.version)
-        return {group: tuple(versions) for group, versions in found.items()}
+            found.setdefault(r.group, set()).add(r.version)
+        return {g: tuple(priorities.versions_in_order(g, found[g])) for g in priorities.in_order(found)}
+
+    def serve(self, name: str, resources: Iterable[ResourceDef]) -> None:
+        """Serve these (one a version; none: no longer) in place of what was served under `name` before."""
+        self._custom.pop(name, None)
+        if found := tuple(resources):
+            self._custom[name] = found
+        self.generation += 1
+        self._index()
+        for changed in self._observers:
+            changed()
+
+    def observe(self, changed: Callable[[], None]) -> None:
+        """Call `changed` after each change of what is served."""
+        self._observers = (*self._observers, changed)
