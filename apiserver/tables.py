@@ -62,11 +62,16 @@ def _definitions(resource: ResourceDef) -> orjson.Fragment:
 
 
 def _description(column: Column) -> str:
-    """The column's text; `@Type.field` stands for the text of that field in the API's documents."""
+    """The column's text; `@Type.field` stands for the text of that field in the API's documents.
+
+    Types have their short names where that is enough, else their full names there.
+    """
     if not column.description.startswith("@"):
         return column.description
-    kind, _, field = column.description[1:].partition(".")
+    kind, _, field = column.description[1:].rpartition(".")
     documents = schemas.documents()
+    if kind in documents:
+        return str(documents[kind]["properties"].get(field, {}).get("description", ""))
     names = (name for name in documents if name.endswith(f".v1.{kind}"))
     for name in sorted(names, key=lambda n: (".core." not in n, n)):
         if found := documents[name].get("properties", {}).get(field):

@@ -2,76 +2,29 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from apiserver.registry import labels, names
 from apiserver.registry.base import Column, Object, ResourceDef, Strategy
 from apiserver.registry.cells import AGE, NAME, at, containers, field
-from apiserver.registry.faults import Faults
-from apiserver.registry.meta import (
-    check_immutable,
-    check_meta,
-    check_meta_update,
-    creating,
-    keep_status,
-    next_generation,
-    status_only,
-    updating,
+from apiserver.registry.faults import Faults, inner
+from apiserver.registry.meta import check_meta, check_meta_update, creating, status_only, updating
+from apiserver.registry.workloads import (
+    amount,
+    check_at_most_all,
+    check_collisions,
+    check_counts,
+    check_fixed_selector,
+    check_int_or_percent,
+    check_limits,
+    check_not_negative,
+    check_replicated_template,
+    check_selector,
+    default_template,
+    prepare_update,
+    starting,
+    warnings,
 )
-from apiserver.registry.podspec import check_pod_template
-from apiserver.registry.podspec_defaults import default_pod_spec
-
-_PERCENT = re.compile("[0-9]+%").fullmatch
-_PERCENT_TEXT = (
-    "a valid percent string must be a numeric string followed by an ending '%' "
-    "(e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')"
-)
-_NOT_NEGATIVE = "must be greater than or equal to 0"
-
-
-def default_template(spec: Object) -> None:
-    """The pod template of a workload's spec."""
-    default_pod_spec(spec.setdefault("template", {}).setdefault("spec", {}))
-
-
-def check_not_negative(obj: Object, key: str, path: str, faults: Faults) -> None:
-    if (value := obj.get(key, 0)) < 0:
-        faults.invalid(f"{path}.{key}", value, _NOT_NEGATIVE)
-
-
-def check_int_or_percent(value: Any, path: str, faults: Faults) -> None:
-    if isinstance(value, str):
-        if not _PERCENT(value):
-            faults.invalid(path, value, _PERCENT_TEXT)
-    elif value < 0:
-        faults.invalid(path, value, _NOT_NEGATIVE)
-
-
-def check_selector_and_template(spec: Object, path: str, kind: str, faults: Faults) -> None:
-    """The selector of a ReplicaSet or Deployment, and that its template's labels match it."""
-    selector = spec.get("selector")
-    if selector is None:
-        faults.required(f"{path}.selector")
-    else:
-        labels.check_selector(selector, f"{path}.selector", faults)
-        if labels.is_empty(selector):
-            faults.invalid(f"{path}.selector", selector, f"empty selector is invalid for {kind}")
-
-
-def check_replicated_template(spec: Object, path: str, faults: Faults) -> None:
-    selector, template = spec.get("selector"), spec.get("template") or {}
-    found = at(template, "metadata.labels", {})
-    if selector and not labels.is_empty(selector) and not labels.matches(selector, found):
-        text = "`selector` does not match template `labels`"
-        faults.invalid(f"{path}.metadata.labels", found or None, text)
-    check_pod_template(template, path, faults)
-    pod = template.get("spec") or {}
-    if (policy := pod.get("restartPolicy")) != "Always":
-        faults.unsupported(f"{path}.spec.restartPolicy", policy, ("Always",))
-    if pod.get("activeDeadlineSeconds") is not None:
-        faults.forbidden(f"{path}.spec.activeDeadlineSeconds", "activeDeadlineSeconds in ReplicaSet is not Supported")
-
 
 # --- Deployment
 
@@ -91,15 +44,9 @@ def _default_deployment(obj: Object) -> None:
     spec.setdefault("progressDeadlineSeconds", 600)
 
 
-def _prepare_deployment(obj: Object) -> None:
-    obj["status"] = {}
-    obj["metadata"]["generation"] = 1
-
-
 def _prepare_deployment_update(new: Object, old: Object) -> None:
     """Annotations count as a change, too: the controller copies them to ReplicaSets."""
-    keep_status(new, old)
-    next_generation(new, old, "spec")
+    prepare_update(new, old)
     changed = (new["metadata"].get("annotations") or {}) != (old["metadata"].get("annotations") or {})
     if changed and new["metadata"]["generation"] == old["metadata"].get("generation", 0):
         new["metadata"]["generation"] += 1
@@ -117,10 +64,10 @@ def _check_deployment(obj: Object, faults: Faults) -> None:
     _check_deployment_spec(obj.get("spec") or {}, faults)
 
 
-def _check_deployment_spec(spec: Object, faults: Faults) -> None:
+def _check_deployment_spec(spec: Object, faults: Faults, *, before: Object | None = None) -> None:
     check_not_negative(spec, "replicas", "spec", faults)
-    check_selector_and_template(spec, "spec", "deployment", faults)
-    check_replicated_template(spec, "spec.template", faults)
+    check_selector(spec, "deployment", faults)
+    check_replicated_template(spec, "ReplicaSet", faults, before=before)
     _check_strategy(spec.get("strategy") or {}, faults)
     check_not_negative(spec, "minReadySeconds", "spec", faults)
     check_not_negative(spec, "revisionHistoryLimit", "spec", faults)
@@ -139,48 +86,35 @@ def _check_strategy(strategy: Object, faults: Faults) -> None:
     elif kind == "RollingUpdate":
         _check_rolling(rolling or {}, "spec.strategy.rollingUpdate", faults)
     else:
-        faults.unsupported("spec.strategy.type", kind, ("Recreate", "RollingUpdate"))
+        faults.unsupported(
+            "spec.strategy", inner("apps.v1.DeploymentStrategy", strategy), ("Recreate", "RollingUpdate")
+        )
 
 
 def _check_rolling(rolling: Object, path: str, faults: Faults) -> None:
-    unavailable, surge = rolling.get("maxUnavailable", 0), rolling.get("maxSurge", 0)
+    unavailable: Any = rolling.get("maxUnavailable", 0)
+    surge: Any = rolling.get("maxSurge", 0)
     check_int_or_percent(unavailable, f"{path}.maxUnavailable", faults)
     check_int_or_percent(surge, f"{path}.maxSurge", faults)
-    if unavailable in (0, "0%") and surge in (0, "0%"):
+    if amount(unavailable) == 0 and amount(surge) == 0:
         faults.invalid(f"{path}.maxUnavailable", unavailable, "may not be 0 when `maxSurge` is 0")
-    if isinstance(unavailable, str) and _PERCENT(unavailable) and int(unavailable[:-1]) > 100:
-        faults.invalid(f"{path}.maxUnavailable", unavailable, "must not be greater than 100%")
-
-
-def _check_selected_update(new: Object, old: Object, faults: Faults) -> None:
-    check_immutable(at(new, "spec.selector", None), at(old, "spec.selector", None), "spec.selector", faults)
+    check_at_most_all(unavailable, f"{path}.maxUnavailable", faults)
 
 
 def _check_deployment_update(new: Object, old: Object, faults: Faults) -> None:
     check_meta_update(new, old, faults)
-    _check_deployment_spec(new.get("spec") or {}, faults)
-    _check_selected_update(new, old, faults)
-
-
-def _check_counts(status: Object, keys: tuple[str, ...], limits: tuple[tuple[str, str], ...], faults: Faults) -> None:
-    for key in keys:
-        check_not_negative(status, key, "status", faults)
-    for key, limit in limits:
-        if status.get(key, 0) > status.get(limit, 0):
-            name = "status.replicas" if limit == "replicas" else limit
-            faults.invalid(f"status.{key}", status.get(key, 0), f"cannot be greater than {name}")
+    spec, was = new.get("spec") or {}, old.get("spec") or {}
+    _check_deployment_spec(spec, faults, before=was.get("template"))
+    check_fixed_selector(spec, was, faults)
 
 
 def _check_deployment_status(new: Object, old: Object, faults: Faults) -> None:
     check_meta_update(new, old, faults)
-    counts = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas", "unavailableReplicas")
-    limits = (
-        ("updatedReplicas", "replicas"),
-        ("readyReplicas", "replicas"),
-        ("availableReplicas", "replicas"),
-        ("availableReplicas", "readyReplicas"),
-    )
-    _check_counts(new.get("status") or {}, ("observedGeneration", *counts), limits, faults)
+    status, counted = new.get("status") or {}, ("updatedReplicas", "readyReplicas", "availableReplicas")
+    more = ("unavailableReplicas", "terminatingReplicas", "collisionCount")
+    check_counts(status, ("observedGeneration", "replicas", *counted, *more), faults)
+    check_limits(status, counted, faults)
+    check_collisions(new, old, faults)
 
 
 def _selector_cell(obj: Object, _now: float) -> str:
@@ -215,12 +149,13 @@ DEPLOYMENTS = ResourceDef(
     ),
     strategy=Strategy(
         default=_default_deployment,
-        prepare_create=_prepare_deployment,
+        prepare_create=starting({}),
         validate=creating(_check_deployment),
         prepare_update=_prepare_deployment_update,
         validate_update=updating(_check_deployment_update),
         prepare_status_update=_prepare_deployment_status,
         validate_status_update=updating(_check_deployment_status),
+        warnings=warnings,
     ),
 )
 
@@ -234,21 +169,11 @@ def _default_replica_set(obj: Object) -> None:
     spec.setdefault("replicas", 1)
 
 
-def _prepare_replica_set(obj: Object) -> None:
-    obj["status"] = {"replicas": 0}
-    obj["metadata"]["generation"] = 1
-
-
-def _prepare_replica_set_update(new: Object, old: Object) -> None:
-    keep_status(new, old)
-    next_generation(new, old, "spec")
-
-
-def _check_replica_set_spec(spec: Object, faults: Faults) -> None:
+def _check_replica_set_spec(spec: Object, faults: Faults, *, before: Object | None = None) -> None:
     check_not_negative(spec, "replicas", "spec", faults)
     check_not_negative(spec, "minReadySeconds", "spec", faults)
-    check_selector_and_template(spec, "spec", "deployment", faults)
-    check_replicated_template(spec, "spec.template", faults)
+    check_selector(spec, "deployment", faults)
+    check_replicated_template(spec, "ReplicaSet", faults, before=before)
 
 
 def _check_replica_set(obj: Object, faults: Faults) -> None:
@@ -258,20 +183,16 @@ def _check_replica_set(obj: Object, faults: Faults) -> None:
 
 def _check_replica_set_update(new: Object, old: Object, faults: Faults) -> None:
     check_meta_update(new, old, faults)
-    _check_replica_set_spec(new.get("spec") or {}, faults)
-    _check_selected_update(new, old, faults)
+    spec, was = new.get("spec") or {}, old.get("spec") or {}
+    _check_replica_set_spec(spec, faults, before=was.get("template"))
+    check_fixed_selector(spec, was, faults)
 
 
 def _check_replica_set_status(new: Object, old: Object, faults: Faults) -> None:
     check_meta_update(new, old, faults)
-    counts = ("replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas", "observedGeneration")
-    limits = (
-        ("fullyLabeledReplicas", "replicas"),
-        ("readyReplicas", "replicas"),
-        ("availableReplicas", "replicas"),
-        ("availableReplicas", "readyReplicas"),
-    )
-    _check_counts(new.get("status") or {}, counts, limits, faults)
+    status, counted = new.get("status") or {}, ("fullyLabeledReplicas", "readyReplicas", "availableReplicas")
+    check_counts(status, ("replicas", *counted, "observedGeneration", "terminatingReplicas"), faults)
+    check_limits(status, counted, faults)
 
 
 REPLICASETS = ResourceDef(
@@ -296,11 +217,12 @@ REPLICASETS = ResourceDef(
     ),
     strategy=Strategy(
         default=_default_replica_set,
-        prepare_create=_prepare_replica_set,
+        prepare_create=starting({"replicas": 0}),
         validate=creating(_check_replica_set),
-        prepare_update=_prepare_replica_set_update,
+        prepare_update=prepare_update,
         validate_update=updating(_check_replica_set_update),
         prepare_status_update=status_only,
         validate_status_update=updating(_check_replica_set_status),
+        warnings=warnings,
     ),
 )

@@ -62,6 +62,10 @@ class Faults(list[StatusCause]):
     def invalid(self, path: str, value: Any, detail: str) -> None:
         self._add("FieldValueInvalid", f"Invalid value: {go_value(value)}: {detail}", path)
 
+    def wrong(self, path: str, detail: str) -> None:
+        """An `invalid` that does not show the value."""
+        self._add("FieldValueInvalid", f"Invalid value: {detail}", path)
+
     def each(self, path: str, value: Any, details: Iterable[str]) -> None:
         """One `invalid` for each text that a check of the value gave."""
         for detail in details:

@@ -36,6 +36,13 @@ def _check_requirement(term: Mapping[str, Any], path: str, faults: Faults, allow
             faults.each(f"{path}.values[{i}]", value, names.label_value(value))
 
 
+def is_valid(selector: Selector) -> bool:
+    """Whether it can be matched against labels at all."""
+    faults = Faults()
+    check_selector(selector, "", faults)
+    return not faults
+
+
 def is_empty(selector: Selector | None) -> bool:
     return not selector or not (selector.get("matchLabels") or selector.get("matchExpressions"))
 

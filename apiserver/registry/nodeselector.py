@@ -11,7 +11,7 @@ from apiserver.registry import names
 from apiserver.registry.base import Object
 from apiserver.registry.faults import Faults
 
-_DEPRECATED_LABELS = {
+DEPRECATED_LABELS = {
     "beta.kubernetes.io/arch": 'deprecated since v1.14; use "kubernetes.io/arch" instead',
     "beta.kubernetes.io/os": 'deprecated since v1.14; use "kubernetes.io/os" instead',
     "failure-domain.beta.kubernetes.io/region": 'deprecated since v1.17; use "topology.kubernetes.io/region" instead',
@@ -73,7 +73,7 @@ def selector_warnings(selector: Object, path: str) -> Iterator[str]:
     """Warnings about deprecated labels in the expressions of a node selector."""
     for i, term in enumerate(selector.get("nodeSelectorTerms") or ()):
         for j, need in enumerate(term.get("matchExpressions") or ()):
-            if text := _DEPRECATED_LABELS.get(need.get("key", "")):
+            if text := DEPRECATED_LABELS.get(need.get("key", "")):
                 where = f"{path}.nodeSelectorTerms[{i}].matchExpressions[{j}].key"
                 yield f"{where}: {need['key']} is {text}"
 
@@ -81,7 +81,7 @@ def selector_warnings(selector: Object, path: str) -> Iterator[str]:
 def label_warnings(labels: Object, path: str) -> Iterator[str]:
     """Warnings about deprecated labels in a plain node selector."""
     for key in sorted(labels):
-        if text := _DEPRECATED_LABELS.get(key):
+        if text := DEPRECATED_LABELS.get(key):
             yield f"{path}: {text}"
 
 
@@ -111,8 +111,8 @@ def renamed_labels(affinity: Object) -> Object:
 def label_selector_warnings(selector: Object, path: str) -> Iterator[str]:
     """Warnings about deprecated labels in a LabelSelector of nodes."""
     for i, need in enumerate(selector.get("matchExpressions") or ()):
-        if text := _DEPRECATED_LABELS.get(need.get("key", "")):
+        if text := DEPRECATED_LABELS.get(need.get("key", "")):
             yield f"{path}.matchExpressions[{i}].key: {need['key']} is {text}"
     for key in sorted(selector.get("matchLabels") or {}):
-        if text := _DEPRECATED_LABELS.get(key):
+        if text := DEPRECATED_LABELS.get(key):
             yield f"{path}.matchLabels.{key}: {text}"

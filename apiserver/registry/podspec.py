@@ -20,7 +20,8 @@ _MAX_INT32 = 2147483647
 _MAX_NAMESERVERS, _MAX_SEARCHES = 3, 32
 
 
-def check_pod_template(template: Object, path: str, faults: Faults) -> None:
+def check_pod_template(template: Object, path: str, faults: Faults, *, before: Object | None = None) -> None:
+    """`before` is the template that this one shall replace: what was allowed once may stay."""
     meta, spec = template.get("metadata") or {}, template.get("spec") or {}
     check_labels(meta.get("labels") or {}, f"{path}.labels", faults)
     check_annotations(meta.get("annotations") or {}, f"{path}.annotations", faults)
