@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ import orjson
 
 from apiserver import codec, decode, deletion, objectmeta, options, patching, replies
 from apiserver.admission.chain import CREATE, DELETE, UPDATE, Attributes, Chain
+from apiserver.admission.policies import is_policy
 from apiserver.admission.serviceaccounts import random_suffix
 from apiserver.allocators import Reservation, ServiceAllocator
 from apiserver.fieldmanager import applying, updates
@@ -37,6 +38,7 @@ from kubarium.machinery.errors import (
     NotFound,
     RevisionMismatch,
     StatusCause,
+    StoreUnavailable,
 )
 from kubarium.machinery.times import format_timestamp
 
@@ -164,6 +166,7 @@ class Writer:
             except KeyExists as err:
                 raise replies.already_exists(resource, name) from err
             confirm(revision)
+        await self._seen(resource, revision)
         return job.done(served(resource, codec.with_revision(data, revision)), created=True)
 
     # -- update and patch ----------------------------------------------------------------------------------------------
@@ -269,6 +272,7 @@ class Writer:
                     entry.key, data, expected=entry.revision, ttl_s=resource.ttl_s
                 )
                 confirm(revision)
+        await self._seen(resource, revision)
         return job.done(served(resource, codec.with_revision(data, revision)))
 
     def _check_version(self, job: Job, new: Object, old: Object) -> None:
@@ -354,6 +358,7 @@ class Writer:
             self._services_gone(resource, entry.key, revision)
         else:
             revision = await self._state.store.update(entry.key, data, expected=entry.revision, ttl_s=resource.ttl_s)
+        await self._seen(resource, revision)
         return served(resource, codec.with_revision(data, revision))
 
     # -- shared --------------------------------------------------------------------------------------------------------
@@ -362,6 +367,12 @@ class Writer:
         obj, warnings = decode.decode(body, content_type, job.resource, field_validation=job.wanted.field_validation)
         job.warnings[:] = warnings
         return obj
+
+    async def _seen(self, resource: ResourceDef, revision: int) -> None:
+        """What admission goes by is in the cache before the write is answered."""
+        if is_policy(resource):
+            with suppress(StoreUnavailable):
+                await self._state.cache.wait_for(revision)
 
     @contextmanager
     def _reserved(

@@ -63,7 +63,8 @@ def set_defaults(pod: Object, limit_range: Object) -> None:
         limits |= limit.get("default") or {}
     if not requests and not limits:
         return
-    spec, told = pod["spec"], []
+    spec = pod["spec"]
+    told: list[str] = []
     for kind, word in (("containers", "container"), ("initContainers", "init container")):
         for container in spec.get(kind) or ():
             told += _fill(container, requests, limits, f"{word} {container.get('name', '')}")

@@ -54,4 +54,4 @@ def terminating(attributes: Attributes) -> Exception:
     namespace = attributes.namespace
     text = f"unable to create new content in namespace {namespace} because it is being terminated"
     cause = StatusCause("NamespaceTerminating", f"namespace {namespace} is being terminated", "metadata.namespace")
-    return replies.forbidden(attributes.resource, attributes.name, text, (cause,))
+    return attributes.forbidden(text, (cause,))

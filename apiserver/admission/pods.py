@@ -144,5 +144,5 @@ def _includes(wide: Object, narrow: Object) -> bool:
     if effect == "NoExecute" and seconds is not None and (asked is None or asked > seconds):
         return False
     if operator in ("", "Equal"):
-        return narrow.get("operator", "") == "Equal" and narrow.get("value", "") == wide.get("value", "")
+        return bool(narrow.get("operator", "") == "Equal" and narrow.get("value", "") == wide.get("value", ""))
     return bool(operator == "Exists")

@@ -46,9 +46,7 @@ class Priority(Plugin):
         default = self._default() if attributes.obj.get("globalDefault") else None
         if default is not None and (attributes.old is None or default["metadata"]["name"] != attributes.name):
             name = default["metadata"]["name"]
-            raise attributes.forbidden(
-                f"PriorityClass {name} is already marked as default. Only one default can exist"
-            )
+            raise attributes.forbidden(f"PriorityClass {name} is already marked as default. Only one default can exist")
 
     async def _named(self, name: str) -> Object | None:
         found = await self._classes.get(name)

@@ -83,8 +83,8 @@ class StatusCause(NamedTuple):
     field: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        out = {"reason": self.reason, "message": self.message}
-        return out | {"field": self.field} if self.field else out
+        every = {"reason": self.reason, "message": self.message, "field": self.field}
+        return {name: text for name, text in every.items() if text}
 
 
 class ApiError(ClusterError):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from apiserver.admission.pods import NOT_READY, UNREACHABLE, add_tolerations, set_priority
+from apiserver.admission.pods import NOT_READY, UNREACHABLE, add_tolerations
 from apiserver.admission.serviceaccounts import TOKEN_FOLDER, mount_token, wants_token
 from kubarium.testing.apiserver import ApiServer, api_server
 
@@ -32,12 +32,6 @@ def test_default_tolerations(own: list[dict[str, Any]], added: list[str]) -> Non
     spec: dict[str, Any] = {"tolerations": list(own)}
     add_tolerations(spec, SECONDS)
     assert spec["tolerations"] == own + [toleration(key, SECONDS[key]) for key in added]
-
-
-def test_priority_keeps_a_policy_that_the_pod_names() -> None:
-    spec: dict[str, Any] = {"preemptionPolicy": "Never"}
-    set_priority(spec, "high", 7, "PreemptLowerPriority")
-    assert spec == {"preemptionPolicy": "Never", "priorityClassName": "high", "priority": 7}
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,8 @@ def is_stricter(new: Standard, old: Standard) -> bool:
 
 def in_turn(pods: Iterable[Object]) -> list[Object]:
     """Pods of one controller are alike: the first of each before the rest."""
-    first, rest = [], []
+    first: list[Object] = []
+    rest: list[Object] = []
     seen: set[str] = set()
     for pod in pods:
         owners = pod["metadata"].get("ownerReferences") or ()
