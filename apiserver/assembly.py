@@ -33,10 +33,12 @@ from apiserver.auth.authorizer import AlwaysAllow, Authorizer, RoleAuthorizer
 from apiserver.auth.defaults import node_rules
 from apiserver.auth.serviceaccounts import ServiceAccountTokens, load_signer, load_verifiers
 from apiserver.auth.tokens import fixed_user, load_token_file, token_digest
+from apiserver.autoregister import Autoregister
 from apiserver.bootstrap import Bootstrap, Identity
 from apiserver.codec import FieldSelectors, head_reader
 from apiserver.compaction import compact_periodically
 from apiserver.config import ADMISSION_PLUGINS, Config
+from apiserver.flowcontrol import FlowControl
 from apiserver.pipeline import Parts, Pipeline
 from apiserver.registry.base import Registry, ResourceDef
 from apiserver.request import MASTERS_GROUP, User
@@ -263,6 +265,10 @@ async def running(config: Config, store: Store, sockets: list[socket.socket]) ->
                     tasks.create_task(compact_periodically(store), name="compaction"),
                 ]
                 await server.bootstrap.done.wait()
+                running_tasks += [
+                    tasks.create_task(FlowControl(server.pipeline, server.registry).run(), name="flowcontrol"),
+                    tasks.create_task(Autoregister(server.pipeline, server.registry).run(), name="apiservices"),
+                ]
                 log.info("serving on %s", ", ".join(":".join(map(str, s.getsockname()[:2])) for s in sockets))
                 yield server
         finally:

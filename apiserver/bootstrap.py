@@ -1,4 +1,4 @@
-"""What every cluster has from its first moment: namespaces, priority classes, roles, flow control, APIServices, and what
+"""What every cluster has from its first moment: namespaces, priority classes, roles, flow control, APIServices; and what
 is also kept as it is: the `kubernetes` Service with this server behind it, and the CA of its clients.
 """
 
@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -176,7 +175,7 @@ class Bootstrap:
         if not self.done.is_set():
             state, now = self._pipeline.state, self._pipeline.writer.now()
             await asyncio.gather(*(self._reconcile(plural, obj) for plural, obj in defaults.default_objects()))
-            await sow(state, seeds(self._registry, now), now, lambda: str(uuid.uuid4()))
+            await sow(state, seeds(self._registry, now), now)
             await state.caught_up()
         for group, plural, obj in kept_objects(self._identity):
             await self._keep(self._resource(group, plural), obj)

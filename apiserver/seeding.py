@@ -7,6 +7,7 @@ the owners of its fields, and its bytes. What another server has made meanwhile 
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -34,7 +35,11 @@ class Seed(NamedTuple):
     status_fields: Object | None = None
 
 
-async def sow(state: State, seeds: Iterable[Seed], now: str, new_uid: Callable[[], str]) -> None:
+def fresh_uid() -> str:
+    return str(uuid.uuid4())
+
+
+async def sow(state: State, seeds: Iterable[Seed], now: str, new_uid: Callable[[], str] = fresh_uid) -> None:
     """Make what is not there. Raises StoreUnavailable."""
     missing = (seed for seed in seeds if state.cache.get(_key(seed)) is None)
     await asyncio.gather(*(_create(state, seed, now, new_uid()) for seed in missing))

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from apiserver.registry import priorities
 from kubarium.machinery.errors import StatusCause
+
+if TYPE_CHECKING:
+    from apiserver.custom.kinds import CustomKind
 
 Object = dict[str, Any]
 
@@ -89,7 +92,7 @@ class ResourceDef:
 
     `storage` names the resource under whose key objects are kept where that is another one (events.k8s.io Events are
     core Events); `to_storage` and `from_storage` then turn one form into the other (new dicts, no I/O).
-    `deprecation` is the text of the warning that goes with every answer.
+    `deprecation` is the text of the warning that goes with every answer. `custom` is what a custom kind has beyond this.
     """
 
     group: str
@@ -112,6 +115,8 @@ class ResourceDef:
     deprecation: str = ""
     storage_version_hash: str = ""
     row_conditions: Callable[[Object], list[Object]] = field(default=_no_conditions)  # of a Table's row
+    list_kind: str = ""  # where it is not the kind and `List`
+    custom: CustomKind | None = None
 
     @property
     def api_version(self) -> str:
@@ -125,8 +130,10 @@ class ResourceDef:
 
 
 class Registry:
-    """Every served resource, looked up by path or by kind. Custom kinds come and go: `generation` grows with each change
-    of what is served, so what is computed from all kinds (discovery, documents) is kept together with its generation.
+    """Every served resource, looked up by path or by kind.
+
+    Custom kinds come and go: `generation` grows with each change of what is served, so what is computed from all kinds
+    (discovery, documents) is kept together with its generation.
     """
 
     def __init__(self, resources: Iterable[ResourceDef]) -> None:

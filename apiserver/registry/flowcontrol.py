@@ -24,7 +24,7 @@ _MAX_QUEUES, _HASH_BITS = 10_000_000, 60
 _METHODS = ("ByNamespace", "ByUser")
 _VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "proxy", "update", "watch")
 _SUBJECTS = {"User": "user", "ServiceAccount": "serviceAccount", "Group": "group"}
-_ROUND_TRIP = "flowcontrol.k8s.io/concurrency-shares-defaulted"
+_ROUND_TRIP = "flowcontrol.k8s.io/v1beta3-preserve-zero-concurrency-shares"
 
 
 def _prepare(obj: Object) -> None:
