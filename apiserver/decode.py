@@ -42,6 +42,8 @@ def decode(
         raise RequestEntityTooLarge(f"Request entity too large: limit is {MAX_BODY_B}")
     media = content_type.partition(";")[0].strip().lower()
     if media == PROTOBUF_TYPE:
+        if resource.custom is not None:
+            raise UnsupportedMediaType(_NO_PROTOBUF_TEXT)
         return typed(_read_protobuf(body, resource), resource, field_validation="Ignore", body=body)
     if media in YAML_TYPES:
         value, duplicates = _read_yaml(body, resource)
@@ -61,7 +63,9 @@ def typed(
     body: bytes = b"",
 ) -> tuple[Json, list[str]]:
     """Check a decoded value against the type that the resource has, and give it its written form."""
-    kind, api_version = _type_meta(value, resource, body)
+    if resource.custom is not None:
+        return resource.custom.typed(value, field_validation, duplicates or [], body)
+    kind, api_version = type_meta(value, resource, body)
     group, _, version = api_version.rpartition("/")
     about = f'{kind} in version "{version}" cannot be handled as a {resource.kind}: '
     name = schemas.type_name(group, version, kind)
@@ -87,17 +91,17 @@ def _judge(unknown: list[str], duplicates: list[str], field_validation: str, abo
     return found
 
 
-def _type_meta(value: Any, resource: ResourceDef, body: bytes) -> tuple[str, str]:
+def type_meta(value: Any, resource: ResourceDef, body: bytes) -> tuple[str, str]:
     """Kind and apiVersion; what the body leaves out is the resource's own."""
     if not isinstance(value, dict):
         text = f"json: cannot unmarshal {shape.json_kind(value)} into Go value of type {_TYPE_META}"
-        raise _unrecognized(resource, f"couldn't get version/kind; json parse error: {text}", body)
+        raise unrecognized(resource, f"couldn't get version/kind; json parse error: {text}", body)
     for field in ("apiVersion", "kind"):
         if not isinstance(value.get(field, ""), str | None):
             text = (
                 f"json: cannot unmarshal {shape.json_kind(value[field])} into Go struct field .{field} of type string"
             )
-            raise _unrecognized(resource, f"couldn't get version/kind; json parse error: {text}", body)
+            raise unrecognized(resource, f"couldn't get version/kind; json parse error: {text}", body)
     return value.get("kind") or resource.kind, value.get("apiVersion") or resource.api_version
 
 
@@ -107,7 +111,7 @@ def _conversion_error(name: str, resource: ResourceDef) -> str:
     return f"converting ({source}) to ({group}.{resource.kind}): unknown conversion"
 
 
-def _unrecognized(resource: ResourceDef, text: str, body: bytes) -> ApiError:
+def unrecognized(resource: ResourceDef, text: str, body: bytes) -> ApiError:
     message = f"the object provided is unrecognized (must be of type {resource.kind}): {text} ({_summary(body)})"
     return BadRequest(message)
 
@@ -129,7 +133,7 @@ def _read_json(body: bytes, resource: ResourceDef) -> tuple[Any, list[str]]:
         return read_json(body)
     except ValueError as err:
         text = f"couldn't get version/kind; json parse error: {err}"
-        raise _unrecognized(resource, text, body) from err
+        raise unrecognized(resource, text, body) from err
 
 
 def read_json(body: bytes) -> tuple[Any, list[str]]:
@@ -155,7 +159,7 @@ def _read_protobuf(body: bytes, resource: ResourceDef) -> Json:
     try:
         envelope = protobuf.open_envelope(body)
     except protobuf.Malformed as err:
-        raise _unrecognized(resource, str(err), body) from err
+        raise unrecognized(resource, str(err), body) from err
     kind, api_version = envelope.kind or resource.kind, envelope.api_version or resource.api_version
     meta = {"apiVersion": api_version, "kind": kind}
     if meta != {"apiVersion": resource.api_version, "kind": resource.kind}:
@@ -177,7 +181,7 @@ def _read_yaml(body: bytes, resource: ResourceDef) -> tuple[Any, list[str]]:
     try:
         return read_yaml(body)
     except ValueError as err:
-        raise _unrecognized(resource, f"error converting YAML to JSON: {err}", body) from err
+        raise unrecognized(resource, f"error converting YAML to JSON: {err}", body) from err
 
 
 def read_yaml(body: bytes) -> tuple[Any, list[str]]:

@@ -7,9 +7,10 @@ Source: k8s.io/apiserver/pkg/endpoints/handlers/patch.go (texts).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from apiserver import decode, jsonpatch, schemas, strategic
+from apiserver import decode, jsonpatch, patchtext, schemas, strategic
 from apiserver.registry.base import Object, ResourceDef
 from apiserver.schemas import shape
 from kubarium.machinery.errors import BadRequest, Invalid, RequestEntityTooLarge, StatusCause, UnsupportedMediaType
@@ -42,16 +43,25 @@ def apply_patch(
         raise RequestEntityTooLarge(f"Request entity too large: limit is {decode.MAX_BODY_B}")
     media = content_type.partition(";")[0].strip().lower()
     if media == JSON:
-        return _checked(_apply_json(original, patch), patch, resource, field_validation, [])
+        operations = _operations(patch)
+        value = _apply_json(original, operations)
+        return _as_object(value, lambda name: patchtext.patched(original, operations, name), resource, field_validation)
     if media == MERGE:
         value, duplicates = _read(patch, "error decoding patch: ")
         if not isinstance(value, dict):
             raise BadRequest("error decoding patch: " + _not_a_map(value))
-        return _checked(jsonpatch.merge(original, value), patch, resource, field_validation, duplicates)
-    if media == STRATEGIC:
+        return _as_object(
+            jsonpatch.merge(original, value),
+            lambda name: patchtext.merged(original, value, name),
+            resource,
+            field_validation,
+            duplicates,
+        )
+    if media == STRATEGIC and resource.custom is None:
         return _apply_strategic(original, patch, resource, field_validation)
     text = "the body of the request was in an unknown format - accepted media types include: "
-    raise UnsupportedMediaType(text + ", ".join(_ACCEPTED))
+    accepted = (media_type for media_type in _ACCEPTED if media_type != STRATEGIC or resource.custom is None)
+    raise UnsupportedMediaType(text + ", ".join(accepted))
 
 
 def _read(patch: bytes, about: str) -> tuple[Any, list[str]]:
@@ -66,7 +76,7 @@ def _not_a_map(value: Any) -> str:
     return f"json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}"
 
 
-def _apply_json(original: Object, patch: bytes) -> Any:
+def _operations(patch: bytes) -> list[dict[str, Any]]:
     operations, _ = _read(patch, "error decoding patch: ")
     if not isinstance(operations, list):
         kind = "null" if operations is None else shape.json_kind(operations)
@@ -78,6 +88,10 @@ def _apply_json(original: Object, patch: bytes) -> Any:
         raise RequestEntityTooLarge(text)
     if not all(isinstance(operation, dict) for operation in operations):
         raise RejectedPatch
+    return operations
+
+
+def _apply_json(original: Object, operations: list[dict[str, Any]]) -> Any:
     try:
         return jsonpatch.apply(original, operations)
     except jsonpatch.JsonPatchError as err:
@@ -94,32 +108,34 @@ def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t") + '"'
 
 
-def _checked(
-    value: Any, patch: bytes, resource: ResourceDef, field_validation: str, duplicates: list[str]
-) -> tuple[Object, list[str]]:
-    """The patched value as an object of its type. A type error is laid to the patch."""
-    return _as_object(value, patch.decode("utf-8", "replace"), resource, field_validation, duplicates)
-
-
 def _as_object(
-    value: Any, shown: str, resource: ResourceDef, field_validation: str, duplicates: list[str], *, maps: bool = False
+    value: Any,
+    shown: Callable[[str], str],
+    resource: ResourceDef,
+    field_validation: str,
+    duplicates: Sequence[str] = (),
+    *,
+    maps: bool = False,
 ) -> tuple[Object, list[str]]:
+    """The patched value as an object of its type; `shown` gives what an error quotes, from the type's name."""
     if not isinstance(value, dict):
         raise RejectedPatch
+    if resource.custom is not None:
+        return resource.custom.patched(value, field_validation, list(duplicates))
     _keep_type(value, resource)
     report = shape.Report()
     name = schemas.type_name(resource.group, resource.version, resource.kind)
     assert name is not None  # the registry has only kinds that the definitions have
     obj = shape.struct(name).convert(value, "", report)
     if report.error:
-        raise _refused(shown, restore_error(report) if maps else report.error)
+        raise _refused(shown(name), restore_error(report) if maps else report.error)
     obj["apiVersion"], obj["kind"] = resource.api_version, resource.kind
     found = [f'unknown field "{path}"' for path in report.unknown]
     found += [f'duplicate field "{path}"' for path in duplicates]
     if not found or field_validation == "Ignore":
         return obj, []
     if field_validation == "Strict":
-        raise _refused(shown, f"strict decoding error: {', '.join(found)}")
+        raise _refused(shown(name), f"strict decoding error: {', '.join(found)}")
     return obj, found
 
 
@@ -161,4 +177,4 @@ def _apply_strategic(
         if err.bad_format:
             raise BadRequest(str(err)) from err
         raise RejectedPatch from err
-    return _as_object(merged, strategic.go_text(value), resource, field_validation, duplicates, maps=True)
+    return _as_object(merged, lambda _: strategic.go_text(value), resource, field_validation, duplicates, maps=True)

@@ -168,6 +168,9 @@ def _before_first(call: Apply, live: Object) -> Managed:
 
 
 def _as_object(value: Object, resource: ResourceDef, root: Root) -> Object:
+    if resource.custom is not None:
+        value["apiVersion"], value["kind"] = resource.api_version, resource.kind
+        return resource.custom.applied(value)
     report = shape.Report()
     obj = shape.struct(root.type_name).convert(value, "", report)
     if report.error:

@@ -17,8 +17,8 @@ from apiserver.fieldmanager.schema import Node, Struct
 from apiserver.registry.base import ResourceDef
 from apiserver.schemas import shape
 
-_SYSTEM = frozenset({"apiVersion", "kind"})
-_SYSTEM_METADATA = frozenset(
+SYSTEM = frozenset({"apiVersion", "kind"})
+SYSTEM_METADATA = frozenset(
     {
         "name",
         "namespace",
@@ -39,6 +39,7 @@ _STATUS_LEAVES: Mapping[tuple[str, str], frozenset[str]] = {
     ("apiregistration.k8s.io", "apiservices"): frozenset({"*"}),
     ("flowcontrol.apiserver.k8s.io", "flowschemas"): frozenset({"*"}),
     ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations"): frozenset({"*"}),
+    ("networking.k8s.io", "servicecidrs"): frozenset({"*"}),
     ("storage.k8s.io", "volumeattachments"): frozenset({"*"}),
 }
 
@@ -54,6 +55,8 @@ class Root:
 
 def root_of(resource: ResourceDef, subresource: str) -> Root | None:
     """None where the schemas do not know the kind."""
+    if resource.custom is not None:
+        return resource.custom.root(subresource)
     return _root(resource.group, resource.version, resource.kind, resource.plural, subresource)
 
 
@@ -63,7 +66,7 @@ def _root(group: str, version: str, kind: str, plural: str, subresource: str) ->
     if name is None or name not in schemas.types()["structs"]:
         return None
     fields = schemas.types()["structs"][name]
-    left, metadata_left = _SYSTEM, _SYSTEM_METADATA
+    left, metadata_left = SYSTEM, SYSTEM_METADATA
     if subresource == "status":
         left |= {"spec"}
         leaves = _STATUS_LEAVES.get((group, plural), _NONE)
