@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 
+from apiserver.registry import addresses
+
 NameCheck = Callable[[str, bool], list[str]]  # (name, is it only a prefix) -> what is wrong
 
 _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
@@ -214,21 +216,13 @@ def port_name(value: str) -> list[str]:
 
 
 def ip_address(value: str) -> list[str]:
-    try:
-        ipaddress.ip_address(value)
-    except ValueError:
-        return ["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"]
-    return []
+    """An address in a field that is older than the strict rules."""
+    return addresses.legacy_ip(value)
 
 
 def cidr(value: str) -> list[str]:
-    try:
-        if "/" in value:
-            ipaddress.ip_interface(value)
-            return []
-    except ValueError:
-        pass
-    return ["must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"]
+    """A CIDR in a field that is older than the strict rules."""
+    return addresses.legacy_cidr(value)
 
 
 def endpoint_ip(value: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 
 from apiserver.registry import names
 from apiserver.registry.base import Column, Object, ResourceDef, Strategy
@@ -22,6 +23,9 @@ from apiserver.registry.meta import (
 )
 
 _CLASS_ANNOTATION = "kubernetes.io/ingress.class"
+_HTTP_PATH = re.compile(r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+")
+_SCOPES = ("Cluster", "Namespace")
+_MAX_CONTROLLER = 250
 _PATH_TYPES = ("Exact", "ImplementationSpecific", "Prefix")
 
 
@@ -37,10 +41,13 @@ def _prepare_ingress_update(new: Object, old: Object) -> None:
 
 def _check_new_ingress(obj: Object, faults: Faults) -> None:
     _check_ingress(obj, faults)
-    annotation = at(obj, "metadata.annotations", {}).get(_CLASS_ANNOTATION)
-    if annotation is not None and at(obj, "spec.ingressClassName", None) is not None:
-        text = "can not be set when the class field is also set"
-        faults.invalid(f"metadata.annotations[{_CLASS_ANNOTATION}]", annotation, text)
+    annotation, name = (
+        at(obj, "metadata.annotations", {}).get(_CLASS_ANNOTATION),
+        at(obj, "spec.ingressClassName", None),
+    )
+    if annotation is not None and name is not None and annotation != name:
+        text = "must match `ingressClassName` when both are specified"
+        faults.invalid(f"annotations.{_CLASS_ANNOTATION}", annotation, text)
 
 
 def _check_ingress(obj: Object, faults: Faults) -> None:
@@ -90,7 +97,8 @@ def _check_path(entry: Object, path: str, faults: Faults) -> None:
     kind, value = entry.get("pathType"), entry.get("path", "")
     if kind is None:
         faults.required(f"{path}.pathType", "pathType must be specified")
-    elif kind in ("Exact", "Prefix"):
+        return
+    if kind in ("Exact", "Prefix"):
         if not value.startswith("/"):
             faults.invalid(f"{path}.path", value, "must be an absolute path")
         for bad in ("//", "/./", "/../", "%2f", "%2F"):
@@ -112,18 +120,26 @@ def _check_backend(backend: Object, path: str, faults: Faults) -> None:
     if resource is not None and service is not None:
         faults.invalid(path, "", "cannot set both resource and service backends")
     elif resource is not None:
-        for key in ("kind", "name"):
-            if not resource.get(key):
-                faults.required(f"{path}.resource.{key}")
+        _check_reference(resource, f"{path}.resource", faults)
     elif service is None:
-        faults.required(path, "resource or service backend is required")
+        faults.invalid(path, "", "resource or service backend is required")
     else:
         _check_service_backend(service, path, faults)
 
 
+def _check_reference(ref: Object, path: str, faults: Faults) -> None:
+    if (group := ref.get("apiGroup")) is not None:
+        faults.each(f"{path}.apiGroup", group, names.dns1123_subdomain(group))
+    for key in ("kind", "name"):
+        if value := ref.get(key):
+            faults.each(f"{path}.{key}", value, names.path_segment_name(value))
+        else:
+            faults.required(f"{path}.{key}")
+
+
 def _check_service_backend(service: Object, path: str, faults: Faults) -> None:
     if name := service.get("name"):
-        faults.each(f"{path}.service.name", name, names.dns1035_label(name))
+        faults.each(f"{path}.service.name", name, names.dns1123_label(name))
     else:
         faults.required(f"{path}.service.name")
     port = service.get("port") or {}
@@ -153,6 +169,15 @@ def _check_ingress_status(new: Object, old: Object, faults: Faults) -> None:
             faults.each(f"{path}.hostname", host, names.dns1123_subdomain(host))
             if _is_ip(host):
                 faults.invalid(f"{path}.hostname", host, "must be a DNS name, not an IP address")
+
+
+def _ingress_warnings(new: Object, old: Object | None) -> list[str]:
+    """Of the old way to name a class, when an Ingress is made."""
+    if old is not None or _CLASS_ANNOTATION not in at(new, "metadata.annotations", {}):
+        return []
+    if at(new, "spec.ingressClassName", None) is not None:
+        return []
+    return [f"annotation \"{_CLASS_ANNOTATION}\" is deprecated, please use 'spec.ingressClassName' instead"]
 
 
 def _class_cell(obj: Object, _now: float) -> str:
@@ -206,6 +231,7 @@ INGRESSES = ResourceDef(
         validate_update=updating(_check_ingress_update),
         prepare_status_update=status_only,
         validate_status_update=updating(_check_ingress_status),
+        warnings=_ingress_warnings,
     ),
 )
 
@@ -218,16 +244,38 @@ def _default_class(obj: Object) -> None:
 def _check_class(obj: Object, faults: Faults) -> None:
     check_meta(obj, False, names.name_is_subdomain, faults)
     controller = at(obj, "spec.controller")
-    if len(controller) > 250:
-        faults.too_long("spec.controller", 250)
-    elif not controller:
-        faults.required("spec.controller")
+    if len(controller) > _MAX_CONTROLLER:
+        faults.too_long("spec.controller", _MAX_CONTROLLER)
+    _check_domain_path(controller, "spec.controller", faults)
+    if (parameters := at(obj, "spec.parameters", None)) is not None:
+        _check_parameters(parameters, "spec.parameters", faults)
+
+
+def _check_domain_path(value: str, path: str, faults: Faults) -> None:
+    if not value:
+        faults.required(path)
+        return
+    host, _, rest = value.partition("/")
+    if not host or not rest:
+        faults.invalid(path, value, 'must be a domain-prefixed path (such as "acme.io/foo")')
+        return
+    faults.each(path, host, names.dns1123_subdomain(host))
+    if not _HTTP_PATH.fullmatch(rest):
+        faults.invalid(path, rest, f"Invalid path (regex used for validation is '{_HTTP_PATH.pattern}')")
+
+
+def _check_parameters(parameters: Object, path: str, faults: Faults) -> None:
+    _check_reference(parameters, path, faults)
+    scope, namespace = parameters.get("scope"), parameters.get("namespace")
+    if scope not in _SCOPES:
+        faults.unsupported(f"{path}.scope", scope, _SCOPES)
+    elif scope == "Cluster":
+        if namespace is not None:
+            faults.forbidden(f"{path}.namespace", "`parameters.scope` is set to 'Cluster'")
+    elif namespace is None:
+        faults.required(f"{path}.namespace", "`parameters.scope` is set to 'Namespace'")
     else:
-        prefix, slash, _ = controller.partition("/")
-        if not slash:
-            faults.invalid("spec.controller", controller, 'must be a domain-prefixed path (such as "acme.io/foo")')
-        else:
-            faults.each("spec.controller", prefix, names.dns1123_subdomain(prefix))
+        faults.each(f"{path}.namespace", namespace, names.name_is_label(namespace))
 
 
 def _check_class_update(new: Object, old: Object, faults: Faults) -> None:

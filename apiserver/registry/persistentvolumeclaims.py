@@ -174,7 +174,7 @@ def _check_fixed(new: Object, old: Object, spec: Object, was: Object, faults: Fa
         now.pop(key)
     else:
         if (annotation or "") != (before or ""):
-            path = f"metadata.annotations[{CLASS_ANNOTATION}]"
+            path = f"metadata.annotations.{CLASS_ANNOTATION}"
             faults.invalid(path, annotation or "", "field is immutable")
         if now.get(key) is not None and was.get(key) is None and before in (None, now[key]):
             now.pop(key)
