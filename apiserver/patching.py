@@ -13,10 +13,18 @@ from typing import Any
 from apiserver import decode, jsonpatch, patchtext, schemas, strategic
 from apiserver.registry.base import Object, ResourceDef
 from apiserver.schemas import shape
-from kubarium.machinery.errors import BadRequest, Invalid, RequestEntityTooLarge, StatusCause, UnsupportedMediaType
+from kubarium.machinery.errors import (
+    ApiError,
+    BadRequest,
+    Invalid,
+    RequestEntityTooLarge,
+    StatusCause,
+    UnsupportedMediaType,
+)
 
 JSON, MERGE = "application/json-patch+json", "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
+_KINDS = {"string": "string", "bool": "bool", "int32": "int32", "int64": "int64", "float": "float64"}
 _ACCEPTED = (JSON, MERGE, STRATEGIC, "application/apply-patch+yaml")
 
 
@@ -152,7 +160,7 @@ def restore_error(report: shape.Report) -> str:
     """A type error in the words of the converter that strategic merge patches go through."""
     if report.mismatch is None:
         return report.error
-    value, type_ = report.mismatch
+    value, type_, named = report.mismatch
     names = {"list": "slice", "map": "map", "struct": "struct"}
     found = {"object": "map", "array": "slice", "number": "int64" if isinstance(value, int) else "float64"}
     kind = found.get(shape.json_kind(value), shape.json_kind(value))
@@ -160,7 +168,12 @@ def restore_error(report: shape.Report) -> str:
         return f"cannot restore struct from: {kind}"
     if type_[0] in names:
         return f"cannot restore {names[type_[0]]} from {kind}"
-    return f"cannot convert {kind} to {shape.go_type(type_)}"
+    if type_[0] not in _KINDS:
+        return report.error
+    # Go itself would make a character of an integer, and an integer of any number.
+    if (kind, type_[0]) in (("int64", "string"), ("float64", "int32"), ("float64", "int64")):
+        return f"cannot convert {kind} to {shape.go_type(type_, named)}"
+    return f"unrecognized type: {_KINDS[type_[0]]}"
 
 
 def _apply_strategic(
@@ -176,5 +189,5 @@ def _apply_strategic(
     except strategic.PatchError as err:
         if err.bad_format:
             raise BadRequest(str(err)) from err
-        raise RejectedPatch from err
+        raise ApiError(str(err), code=500, reason="") from err
     return _as_object(merged, lambda _: strategic.go_text(value), resource, field_validation, duplicates, maps=True)

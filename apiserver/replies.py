@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from apiserver.registry.base import ResourceDef
+from apiserver.request import Request
 from kubarium.machinery.errors import (
     AlreadyExists,
     ApiError,
@@ -64,14 +65,26 @@ def conflict(resource: ResourceDef, name: str, text: str = MODIFIED, *, subresou
     )
 
 
-def uid_mismatch(resource: ResourceDef, namespace: str, name: str, wanted: str, found: str) -> Conflict:
-    """Of an update that names another uid. The key is upstream's, not ours."""
-    key = "/".join(filter(None, ("/registry", resource.plural, namespace, name)))
+# Where upstream keeps objects of these resources; all others under their plural.
+_PLACES = {
+    ("", "endpoints"): "services/endpoints",
+    ("", "nodes"): "minions",
+    ("", "replicationcontrollers"): "controllers",
+    ("", "services"): "services/specs",
+    ("networking.k8s.io", "ingresses"): "ingress",
+}
+
+
+def uid_mismatch(resource: ResourceDef, request: Request, wanted: str, found: str, *, dry_run: bool) -> Conflict:
+    """Of an update that names another uid. The key is upstream's, not ours; a dry run shows it without its root."""
+    place = _PLACES.get((resource.group, resource.plural), resource.plural)
+    root = "" if dry_run else "/registry"
+    key = root + "/" + "/".join(filter(None, (place, request.namespace, request.name)))
     text = (
         f"StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: "
         f"Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}"
     )
-    return conflict(resource, name, text)
+    return conflict(resource, request.name, text)
 
 
 def delete_precondition(resource: ResourceDef, name: str, field: str, wanted: str, found: str) -> Conflict:

@@ -19,9 +19,9 @@ _ORDER, _DELETE = "$setElementOrder/", "$deleteFromPrimitiveList/"
 
 
 class PatchError(ValueError):
-    """The patch cannot be applied. `bad_format`: it is wrong in itself (400); otherwise it does not fit the object."""
+    """The patch cannot be applied. `bad_format`: a directive of it has no such form, which upstream tells apart."""
 
-    def __init__(self, text: str, *, bad_format: bool = True) -> None:
+    def __init__(self, text: str, *, bad_format: bool = False) -> None:
         super().__init__(text)
         self.bad_format = bad_format
 
@@ -63,9 +63,7 @@ def _merge_map(original: Json, patch: Json, type_: list[Any] | None) -> Json:
     for key, value in patch.items():
         if key.startswith(_DELETE):
             name = key.removeprefix(_DELETE)
-            if not isinstance(value, list):
-                raise PatchError("invalid delete from primitive list patch format")
-            if isinstance(original.get(name), list):
+            if isinstance(value, list) and isinstance(original.get(name), list):
                 original[name] = [item for item in original[name] if item not in value]
         elif value is None:
             original.pop(key, None)
@@ -82,7 +80,7 @@ def _whole(patch: Json) -> Json:
         return whole
     if directive == "delete":
         return {}
-    raise PatchError(f"unknown patch type found: {directive}")
+    raise PatchError(f"unknown patch type: {directive} in map: {go_text({_PATCH: directive} | patch)}")
 
 
 def _merge_value(current: Any, value: Any, type_: list[Any] | None, key: str) -> Any:
@@ -115,10 +113,10 @@ def _retain(original: Json, patch: Json) -> None:
         return
     keys = patch.pop(_RETAIN)
     if not isinstance(keys, list):
-        raise PatchError("invalid patch format of retainKeys")
+        raise PatchError("invalid patch format of retainKeys", bad_format=True)
     for key in patch:
         if not key.startswith("$") and key not in keys:
-            raise PatchError("invalid patch format of retainKeys")
+            raise PatchError("invalid patch format of retainKeys", bad_format=True)
     for key in [k for k in original if k not in keys]:
         del original[key]
 
@@ -133,7 +131,7 @@ def _merge_ordered_lists(original: Json, patch: Json, type_: list[Any] | None) -
         order, value = patch.pop(marker), patch.pop(key, None)
         deleted = patch.pop(_DELETE + key, None)
         if not isinstance(order, list):
-            raise PatchError("invalid patch format of setElementOrder list")
+            raise PatchError("invalid patch format of setElementOrder list", bad_format=True)
         field, inner = _field(type_, key), _inner(type_, key)
         merge_key = field.merge_key if field else ""
         identity = _identity(merge_key)
@@ -189,12 +187,12 @@ def _merge_maps(
     """Items merged by key, and whether a directive has replaced the whole list."""
     kind = f"{item_type[1].rpartition('.')[2]}" if item_type and item_type[0] == "struct" else "map"
     if not merge_key:
-        raise PatchError(f"cannot merge lists without merge key for type {kind}", bad_format=False)
+        raise PatchError(f"cannot merge lists without merge key for type {kind}")
     merged, ordinary = list(current), []
     replaced = False
     for item in patch:
         if not isinstance(item, dict):
-            raise PatchError("list element types are not identical", bad_format=False)
+            raise PatchError(f"list element types are not identical: [{go_text(current)} {go_text(patch)}]")
         directive = item.get(_PATCH)
         if directive is None:
             ordinary.append(item)
@@ -204,7 +202,7 @@ def _merge_maps(
         elif directive == "replace":
             replaced = True
         else:
-            raise PatchError(f"unknown patch type found: {directive}")
+            raise PatchError(f"unknown patch type: {directive} in map: {go_text(item)}")
     if replaced:
         return [_cleaned(item) for item in ordinary], True
     for item in ordinary:
@@ -220,7 +218,7 @@ def _merge_maps(
 def _key_of(item: Json, merge_key: str) -> str:
     if merge_key not in item:
         shown = go_text(item)
-        raise PatchError(f"map: {shown} does not contain declared merge key: {merge_key}", bad_format=False)
+        raise PatchError(f"map: {shown} does not contain declared merge key: {merge_key}")
     return str(item[merge_key])
 
 

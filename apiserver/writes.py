@@ -243,7 +243,7 @@ class Writer:
     async def _create_missing(self, job: Job, obj: Object) -> Written:
         metadata = obj["metadata"]
         if metadata.get("uid"):
-            raise replies.uid_mismatch(job.resource, job.request.namespace, job.request.name, metadata["uid"], "")
+            raise replies.uid_mismatch(job.resource, job.request, metadata["uid"], "", dry_run=job.dry_run)
         if metadata.get("resourceVersion") not in (None, "", "0"):
             raise replies.not_found(job.resource, job.request.name)
         metadata.pop("resourceVersion", None)
@@ -278,7 +278,7 @@ class Writer:
     def _check_version(self, job: Job, new: Object, old: Object) -> None:
         metadata, was, resource = objectmeta.metadata_of(new), old["metadata"], job.resource
         if (uid := metadata.get("uid")) and uid != was["uid"]:
-            raise replies.uid_mismatch(resource, job.request.namespace, job.request.name, uid, was["uid"])
+            raise replies.uid_mismatch(resource, job.request, uid, was["uid"], dry_run=job.dry_run)
         version = metadata.get("resourceVersion")
         if version in (None, "", "0"):
             if not resource.strategy.allow_unconditional_update:
@@ -344,7 +344,7 @@ class Writer:
         if not plan.changed and not plan.remove and is_ending_namespace(resource, obj):
             raise ending_namespace(resource, request.name)
         body = await self._carry_out(job, entry, plan)
-        if plan.remove and resource.plural not in deletion.RETURNS_OBJECT:
+        if plan.remove and (resource.custom is not None or resource.plural not in deletion.RETURNS_OBJECT):
             return job.done(replies.deleted(resource, request.name, obj["metadata"]["uid"]))
         return job.done(body)
 

@@ -115,10 +115,12 @@ def _kind(schema: Json) -> str:
 
 
 def struct(name: str, definition: Json) -> Json:
-    """Fields of a type: {field: [type, written when empty?, pointer?, merge keys...]}."""
+    """Fields of a type, in the order in which they are written: what each is (`t`), and marks."""
     known = facts().get(short_name(name)) or Facts(written=frozenset(definition.get("required", ())))
     fields: Json = {}
-    for field, schema in definition["properties"].items():
+    properties = definition["properties"]
+    for field in sorted(properties, key=known.order.index if known.order else None):
+        schema = properties[field]
         entry: Json = {"t": field_type(schema)}
         if field in known.written:
             entry["w"] = 1
@@ -189,7 +191,7 @@ def build(definitions: Json) -> bytes:
 def pack(sections: Json) -> bytes:
     index, bodies, offset = {}, [], 0
     for name, value in sections.items():
-        body = zlib.compress(json.dumps(value, separators=(",", ":"), sort_keys=True).encode(), 9)
+        body = zlib.compress(json.dumps(value, separators=(",", ":")).encode(), 9)
         index[name] = [offset, len(body)]
         bodies.append(body)
         offset += len(body)

@@ -3,7 +3,8 @@
 The definitions' `required` is about what a client has to send; what the server writes is another thing:
 - `written` fields are there also when they are empty: structs held by value, or fields without omitempty;
 - `pointers` can tell "empty" from "not set": an explicit zero (`replicas: 0`) stays; written ones can be null;
-- `named` are scalar types with a name of their own, for error texts.
+- `named` are scalar types with a name of their own, for error texts;
+- `order` is that of the fields in what the server writes, which some error texts quote.
 Source: gofacts.txt, read off the struct tags of the types of Kubernetes 1.36 (all stable versions).
 """
 
@@ -21,6 +22,7 @@ class Facts:
     written: frozenset[str] = frozenset()
     pointers: frozenset[str] = frozenset()
     named: dict[str, str] = field(default_factory=dict)
+    order: tuple[str, ...] = ()
 
 
 @cache
@@ -38,4 +40,5 @@ def _parse(line: str) -> tuple[str, Facts]:
         frozenset(found.get("written", ())),
         frozenset(found.get("pointers", ())),
         {key: value for key, _, value in pairs},
+        found.get("order", ()),
     )

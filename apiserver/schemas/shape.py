@@ -29,7 +29,7 @@ _GO_LAYOUT = "2006-01-02T15:04:05Z07:00"
 class Report:
     """What a walk found: unknown fields in the order of the document, and the first value that cannot be decoded.
 
-    `mismatch` is that value and the type it should have had, where that is what is wrong with it.
+    `mismatch` is that value, the type it should have had and that type's own name, where that is what is wrong.
     """
 
     __slots__ = ("error", "mismatch", "unknown")
@@ -37,7 +37,7 @@ class Report:
     def __init__(self) -> None:
         self.unknown: list[str] = []
         self.error = ""
-        self.mismatch: tuple[Any, list[Any]] | None = None
+        self.mismatch: tuple[Any, list[Any], str] | None = None
 
     def fail(self, text: str) -> None:
         if not self.error:
@@ -155,12 +155,17 @@ def json_kind(value: Any) -> str:
 
 def _mismatch(value: Any, path: str, owner: str, type_: list[Any], report: Report, named: str = "") -> None:
     """`named` is the Go name of a scalar type."""
+    if not report.error:
+        report.mismatch = (value, type_, named)
+    report.fail(mismatch_text(value, path, owner, type_, named))
+
+
+def mismatch_text(value: Any, path: str, owner: str, type_: list[Any], named: str = "") -> str:
+    """What Go's decoder says of a value of a wrong type."""
     number = type_[0] in _INT_RANGE and isinstance(value, int | float) and not isinstance(value, bool)
     shown, type_text = f"number {value}" if number else json_kind(value), go_type(type_, named)
-    if not report.error:
-        report.mismatch = (value, type_)
     field = f"Go struct field {owner}.{_INDEX.sub('', path)}" if owner else "Go value"
-    report.fail(f"json: cannot unmarshal {shown} into {field} of type {type_text}")
+    return f"json: cannot unmarshal {shown} into {field} of type {type_text}"
 
 
 def converter(type_: list[Any], owner: str, named: str = "") -> Convert:
@@ -266,7 +271,7 @@ def _int_or_string(value: Any, _path: str, report: Report) -> Any:
     low, high = _INT_RANGE["int32"]
     if isinstance(value, str) or (type(value) is int and low <= value <= high):
         return value
-    _mismatch(value, "", "", ["int32"], report)
+    report.fail(mismatch_text(value, "", "", ["int32"]))
     return None
 
 

@@ -95,7 +95,9 @@ class TestStrategic:
     @pytest.mark.parametrize(
         ("change", "text"),
         [
-            pytest.param({"spec": {"$patch": "fly"}}, "unknown patch type found: fly", id="directive"),
+            pytest.param(
+                {"spec": {"$patch": "fly"}}, "unknown patch type: fly in map: map[$patch:fly]", id="directive"
+            ),
             pytest.param(
                 {"spec": {"strategy": {"$retainKeys": ["type"], "rollingUpdate": {}}}},
                 "invalid patch format of retainKeys",
@@ -255,8 +257,9 @@ def test_all_three_reach_the_object() -> None:
             patching.MERGE,
             {"data": "x"},
             Invalid,
-            ' "" is invalid: patch: Invalid value: "{\\"data\\": \\"x\\"}": json: cannot unmarshal string into '
-            "Go struct field ConfigMap.data of type map[string]string",
+            ' "" is invalid: patch: Invalid value: "{\\"apiVersion\\":\\"v1\\",\\"data\\":\\"x\\",'
+            '\\"kind\\":\\"ConfigMap\\",\\"metadata\\":{\\"name\\":\\"a\\"}}": json: cannot unmarshal string '
+            "into Go struct field ConfigMap.data of type map[string]string",
             id="wrong type",
         ),
         pytest.param(
@@ -265,6 +268,20 @@ def test_all_three_reach_the_object() -> None:
             Invalid,
             ' "" is invalid: patch: Invalid value: "map[data:x]": cannot restore map from string',
             id="wrong type, strategic",
+        ),
+        pytest.param(
+            patching.STRATEGIC,
+            {"data": {"k": 5}},
+            Invalid,
+            ' "" is invalid: patch: Invalid value: "map[data:map[k:5]]": cannot convert int64 to string',
+            id="wrong scalar that Go would convert, strategic",
+        ),
+        pytest.param(
+            patching.STRATEGIC,
+            {"data": {"k": []}},
+            Invalid,
+            ' "" is invalid: patch: Invalid value: "map[data:map[k:[]]]": unrecognized type: string',
+            id="wrong scalar, strategic",
         ),
         pytest.param(
             patching.STRATEGIC,
@@ -299,3 +316,20 @@ def test_kubectl_scale_and_set_image_of_a_deployment() -> None:
     before = copy.deepcopy(old)
     before["spec"]["template"]["spec"]["containers"][0]["image"] = "nginx:2"
     assert new == before
+
+
+def test_an_error_quotes_the_document_as_it_is_written_with_the_patched_parts_sorted() -> None:
+    obj = {"kind": "Service", "apiVersion": "v1", "metadata": {"uid": "u", "name": "s", "labels": {"b": "<", "a": "1"}}}
+    obj["spec"] = {"type": "ClusterIP", "ports": [{"targetPort": 80, "port": 80, "name": "x"}]}
+    for media, body in (
+        (patching.MERGE, {"spec": {"type": 5}}),
+        (patching.JSON, [{"op": "replace", "path": "/spec/type", "value": 5}]),
+    ):
+        with pytest.raises(Invalid) as err:
+            patch(obj, body, media, "v1/services")
+        text = err.value.message.replace("\\", "")
+        assert (
+            '"apiVersion":"v1","kind":"Service","metadata":{"name":"s","uid":"u","labels":{"a":"1","b":"u003c"}}'
+            in text
+        )
+        assert '"spec":{"ports":[{"name":"x","port":80,"targetPort":80}],"type":5}' in text
