@@ -120,7 +120,7 @@ def is_terminating(pod: Mapping[str, Any]) -> bool:
 
 def is_best_effort(pod: Mapping[str, Any]) -> bool:
     if known := (pod.get("status") or {}).get("qosClass"):
-        return bool(known == "BestEffort")
+        return str(known) == "BestEffort"
     spec = pod.get("spec") or {}
     holders = [spec] if pod_level_set(spec) else [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]
     asked = (
