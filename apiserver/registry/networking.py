@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 
-from apiserver.registry import names
+from apiserver.registry import addresses, names
 from apiserver.registry.base import Column, Object, ResourceDef, Strategy
 from apiserver.registry.cells import AGE, NAME, NONE, at, field
 from apiserver.registry.faults import Faults
@@ -172,10 +172,14 @@ def _check_ingress_status(new: Object, old: Object, faults: Faults) -> None:
 
 
 def _ingress_warnings(new: Object, old: Object | None) -> list[str]:
-    """Of the old way to name a class, when an Ingress is made."""
-    if old is not None or _CLASS_ANNOTATION not in at(new, "metadata.annotations", {}):
-        return []
-    if at(new, "spec.ingressClassName", None) is not None:
+    """Of the old way to name a class, when an Ingress is made; of odd addresses, when its status changes."""
+    if old is not None:
+        changed = new.get("status") != old.get("status")
+        entries = at(new, "status.loadBalancer.ingress", []) if changed else []
+        path = "status.loadBalancer.ingress"
+        return [w for i, e in enumerate(entries) for w in addresses.ip_warnings(e.get("ip", ""), f"{path}[{i}]")]
+    named = at(new, "spec.ingressClassName", None) is not None
+    if named or _CLASS_ANNOTATION not in at(new, "metadata.annotations", {}):
         return []
     return [f"annotation \"{_CLASS_ANNOTATION}\" is deprecated, please use 'spec.ingressClassName' instead"]
 
@@ -238,7 +242,7 @@ INGRESSES = ResourceDef(
 
 def _default_class(obj: Object) -> None:
     if (parameters := at(obj, "spec.parameters", None)) is not None:
-        parameters.setdefault("scope", "Cluster")
+        parameters["scope"] = parameters.get("scope") or "Cluster"
 
 
 def _check_class(obj: Object, faults: Faults) -> None:
