@@ -28,10 +28,12 @@ from apiserver.admission.resourcequota import ResourceQuota
 from apiserver.admission.serviceaccounts import ServiceAccount
 from apiserver.admission.storage import DefaultStorageClass, PersistentVolumeClaimResize, StorageObjectInUseProtection
 from apiserver.allocators import ServiceAllocator
+from apiserver.auth import bootstraptokens
 from apiserver.auth.authenticator import Authenticator
 from apiserver.auth.authorizer import AlwaysAllow, Authorizer, RoleAuthorizer
 from apiserver.auth.defaults import node_rules
-from apiserver.auth.serviceaccounts import ServiceAccountTokens, load_signer, load_verifiers
+from apiserver.auth.keys import load_signer, load_verifiers
+from apiserver.auth.serviceaccounts import ServiceAccountTokens
 from apiserver.auth.tokens import fixed_user, load_token_file, token_digest
 from apiserver.autoregister import Autoregister
 from apiserver.bootstrap import Bootstrap, Identity
@@ -40,19 +42,19 @@ from apiserver.compaction import compact_periodically
 from apiserver.config import ADMISSION_PLUGINS, Config
 from apiserver.flowcontrol import FlowControl
 from apiserver.pipeline import Parts, Pipeline
-from apiserver.registry.base import Registry, ResourceDef
+from apiserver.registry.base import Object, Registry, ResourceDef
 from apiserver.request import MASTERS_GROUP, User
 from apiserver.rest.kubelet import KubeletClient, KubeletProxy
 from apiserver.rest.limits import Limits
-from apiserver.rest.metrics import Metrics
+from apiserver.rest.metrics import Figures, Metrics, StoredObjects
 from apiserver.rest.server import Doors, RestServer
 from apiserver.rest.wellknown import Served, WellKnown
 from apiserver.reviews import REVIEWS, Reviews
 from apiserver.state import State, decoded
 from apiserver.store import open_store
 from apiserver.store.base import Store
-from apiserver.subresources import TokenIssuer
-from apiserver.watchcache import Batch, WatchCache
+from apiserver.tokenrequests import TokenIssuer
+from apiserver.watchcache import Batch, Entry, WatchCache
 from kubarium.machinery import kubeconfig
 from kubarium.machinery.errors import Compacted, ConfigError, StoreUnavailable
 
@@ -298,9 +300,9 @@ def assemble(config: Config, store: Store, port: int) -> Server:
     else:
         authorizer = RoleAuthorizer(cache, node_rules(), lambda: bootstrap.done.is_set())  # noqa: PLW0108 (it comes later)
     admission = Chain(plugins(config, state, registry))
-    issuer = TokenIssuer(state, tokens, core)
-    authenticator = Authenticator(fixed_tokens(config), tokens)
-    reviews = Reviews(authenticator, authorizer, registry)
+    issuer = TokenIssuer(state, tokens, core, admission)
+    authenticator = Authenticator(fixed_tokens(config), tokens, bootstrap_tokens(state, core))
+    reviews = Reviews(authenticator, authorizer)
     pipeline = Pipeline(Parts(state, admission, authorizer, services, issuer, reviews))
     metrics = Metrics()
     client_ca = Path(config.client_ca_file).read_text() if config.client_ca_file else ""
@@ -312,10 +314,10 @@ def assemble(config: Config, store: Store, port: int) -> Server:
         metrics,
         {
             "store": lambda: cache.trouble is None,
-            "watchcache": lambda: cache.has_synced,
+            "cache": lambda: cache.has_synced,
             "bootstrap": bootstrap.done.is_set,
         },
-        lambda: {"apiserver_storage_revision": float(cache.revision)},
+        lambda: figures(registry, cache),
         tokens,
     )
     client = KubeletClient(
@@ -329,6 +331,13 @@ def assemble(config: Config, store: Store, port: int) -> Server:
     return Server(
         config, registry, cache, pipeline, authenticator, tokens, services, limits, metrics, rest, bootstrap, filled
     )
+
+
+def figures(registry: Registry, cache: WatchCache) -> Figures:
+    """How many objects there are, one figure for all versions of a kind."""
+    prefixes = {r.key(): r for r in registry if "list" in r.verbs}
+    objects = (StoredObjects(r.group, r.plural, len(cache.list(prefix))) for prefix, r in prefixes.items())
+    return Figures({"apiserver_storage_revision": float(cache.revision)}, tuple(sorted(objects)))
 
 
 def selectors_of(registry: Registry) -> Callable[[str], FieldSelectors]:
@@ -387,11 +396,20 @@ def service_account_tokens(
     signer = load_signer(signing) if signing else None
     verifiers = load_verifiers(config.service_account_key_file or signing)
 
-    def uid_of(plural: str, namespace: str, name: str) -> str | None:
-        entry = state.peek(core(plural), namespace, name)
-        return decoded(entry)["metadata"]["uid"] if entry else None
+    def lookup(plural: str, namespace: str, name: str) -> Entry | None:
+        return state.peek(core(plural), namespace, name)
 
-    return ServiceAccountTokens(config.service_account_issuer, config.api_audiences, verifiers, signer, uid_of)
+    return ServiceAccountTokens(config.service_account_issuer, config.api_audiences, verifiers, signer, lookup)
+
+
+def bootstrap_tokens(state: State, core: Callable[[str], ResourceDef]) -> Callable[[str, float], User | None]:
+    """Whose tokens of nodes that join are."""
+
+    def secret_of(name: str) -> Object | None:
+        entry = state.peek(core("secrets"), bootstraptokens.NAMESPACE, name)
+        return decoded(entry) if entry else None
+
+    return bootstraptokens.authenticator(secret_of)
 
 
 def learn_services(server: Server) -> None:

@@ -197,13 +197,12 @@ class GrpcDoor:
         """By resource where it is one of ours: what else clients come up with has no figure of its own."""
         metrics = self._behind.metrics
         if request is None:
-            metrics.requests[Call("", code=code)] += 1
+            metrics.count(Call("", code=code), None)
             return
         verb, resource = request.verb, request.resource
-        call = Call(verb, resource.group, resource.version, resource.plural, request.subresource, code)
-        metrics.requests[call] += 1
-        if verb != "watch":
-            metrics.seconds[verb, resource.plural] += time.perf_counter() - begun
+        scope = "resource" if request.name or verb == "create" else "namespace" if request.namespace else "cluster"
+        call = Call(verb, resource.group, resource.version, resource.plural, request.subresource, code, scope)
+        metrics.count(call, None if verb == "watch" else time.perf_counter() - begun)
 
     # -- the methods ---------------------------------------------------------------------------------------------------
 

@@ -103,7 +103,7 @@ class RestServer:
             else:
                 answer = await self._resource(exchange, target)
         except ApiError as err:
-            answer = error_answer(err, exchange.warnings)
+            answer = error_answer(err, (*exchange.warnings, *err.warnings))
         except ConnectionError:
             raise
         except Exception:
@@ -124,10 +124,12 @@ class RestServer:
     def _count(self, exchange: Exchange, status: int, begun: float) -> None:
         """By resource where it is one of ours: what else clients come up with has no figure of its own."""
         verb, target = exchange.verb, exchange.target
-        call = Call(verb, *target[:3], target.subresource, status) if target else Call(verb, code=status)
-        self._metrics.requests[call] += 1
-        if verb != "watch":
-            self._metrics.seconds[verb, call.resource] += time.perf_counter() - begun
+        call = Call(verb, code=status)
+        if target:
+            scope = "resource" if target.name or verb == "create" else "namespace" if target.namespace else "cluster"
+            dry_run = "All" if exchange.query and "dryRun" in exchange.query else ""
+            call = Call(verb, *target[:3], target.subresource, status, scope, dry_run)
+        self._metrics.count(call, None if verb == "watch" else time.perf_counter() - begun)
 
     def _user(self, http: web.BaseRequest) -> User:
         """Certificate first, then bearer token. Raises Unauthorized."""

@@ -10,18 +10,20 @@ import orjson
 from aiohttp import web
 
 from apiserver import discovery, openapi
-from apiserver.auth.serviceaccounts import ServiceAccountTokens, jwks
+from apiserver.auth.keys import discovery as openid
+from apiserver.auth.keys import jwks
+from apiserver.auth.serviceaccounts import ServiceAccountTokens
 from apiserver.registry.base import Registry
+from apiserver.rest import health
 from apiserver.rest.exchange import NO_CACHE, Exchange, json_answer, page_not_found, text_answer
-from apiserver.rest.metrics import CONTENT_TYPE, Metrics
+from apiserver.rest.metrics import CONTENT_TYPE, Figures, Metrics
 from apiserver.rest.negotiation import JSON, Shape, accepted
 from apiserver.rest.query import first
 
 KUBERNETES_MAJOR, KUBERNETES_MINOR = 1, 36
 DISCOVERY_SHAPES = frozenset({Shape.DISCOVERY})
+KEYS_CACHED = {"Cache-Control": "public, max-age=3600"}
 IMMUTABLE = "public, max-age=31536000, immutable"
-
-Check = Callable[[], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +33,8 @@ class Served:
     registry: Registry
     address: str
     metrics: Metrics
-    checks: Mapping[str, Check]
-    gauges: Callable[[], Mapping[str, float]]
+    checks: Mapping[str, health.Check]
+    figures: Callable[[], Figures]
     tokens: ServiceAccountTokens | None = None
     encoded: dict[str, bytes] = field(default_factory=dict)
 
@@ -46,7 +48,7 @@ class WellKnown:
     async def answer(self, exchange: Exchange) -> web.StreamResponse:
         path = exchange.path
         head = path.split("/")[1]
-        if head in ("healthz", "livez", "readyz"):
+        if head in health.HEADS:
             return self._health(exchange, head)
         if head in ("api", "apis"):
             return self._discovery(exchange)
@@ -55,7 +57,7 @@ class WellKnown:
         if path in ("/version", "/version/"):
             return json_answer(self._once("version", version_info))
         if path == "/metrics":
-            text = self._served.metrics.render(self._served.gauges())
+            text = self._served.metrics.render(self._served.figures())
             return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE})
         if path == "/":
             return json_answer(orjson.dumps({"paths": self._paths()}))
@@ -70,21 +72,14 @@ class WellKnown:
     # -- health --------------------------------------------------------------------------------------------------------
 
     def _health(self, exchange: Exchange, head: str) -> web.Response:
-        """/readyz asks every check; /livez and /healthz only whether the server answers at all."""
-        known = {"ping": lambda: True, **(self._served.checks if head == "readyz" else {})}
-        _, _, one = exchange.path.lstrip("/").partition("/")
-        if one:
-            if one not in known:
-                return page_not_found()
-            known = {one: known[one]}
-        excluded = exchange.query.get("exclude", ())
-        results = {name: check() for name, check in known.items() if name not in excluded}
-        if all(results.values()) and (one or "verbose" not in exchange.query):
-            return text_answer("ok")
-        lines = [f"[+]{name} ok" if good else f"[-]{name} failed: reason withheld" for name, good in results.items()]
-        passed = all(results.values())
-        text = "\n".join([*lines, f"{head} check {'passed' if passed else 'failed'}"]) + "\n"
-        return text_answer(text, status=200 if passed else 500)
+        checks = health.checks_of(head, self._served.checks)
+        _, slash, one = exchange.path[1:].partition("/")
+        if slash:
+            found = health.report_one(checks, one)
+            return page_not_found() if found is None else text_answer(found.text, status=found.status)
+        verbose, excluded = "verbose" in exchange.query, exchange.query.get("exclude", ())
+        whole = health.report(head, checks, verbose=verbose, excluded=excluded)
+        return text_answer(whole.text, status=whole.status)
 
     # -- discovery -----------------------------------------------------------------------------------------------------
 
@@ -151,9 +146,10 @@ class WellKnown:
         tokens = self._served.tokens
         if tokens is not None and path == "/openid/v1/jwks":
             data = self._once("jwks", lambda: jwks(tokens.verifiers))
-            return web.Response(body=data, headers={"Content-Type": "application/jwk-set+json"})
+            return web.Response(body=data, headers={"Content-Type": "application/jwk-set+json", **KEYS_CACHED})
         if tokens is not None and path == "/.well-known/openid-configuration":
-            return web.Response(body=self._once("openid", lambda: openid(tokens)), headers={"Content-Type": JSON})
+            data = self._once("openid", lambda: openid(tokens.issuer, self._served.address, tokens.verifiers))
+            return web.Response(body=data, headers={"Content-Type": JSON, **KEYS_CACHED})
         return page_not_found()
 
     def _paths(self) -> list[str]:
@@ -163,16 +159,6 @@ class WellKnown:
             if group:
                 paths += [f"/apis/{group}", *(f"/apis/{group}/{version}" for version in versions)]
         return sorted([*paths, "/version", "/openid/v1/jwks", "/.well-known/openid-configuration"])
-
-
-def openid(tokens: ServiceAccountTokens) -> dict[str, object]:
-    return {
-        "issuer": tokens.issuer,
-        "jwks_uri": f"{tokens.issuer}/openid/v1/jwks",
-        "response_types_supported": ["id_token"],
-        "subject_types_supported": ["public"],
-        "id_token_signing_alg_values_supported": sorted({key.algorithm for key in tokens.verifiers}),
-    }
 
 
 def version_info() -> dict[str, str]:
