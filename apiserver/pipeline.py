@@ -27,7 +27,8 @@ from apiserver.request import (
 )
 from apiserver.reviews import Reviews
 from apiserver.state import State, unavailable
-from apiserver.subresources import Subresources, TokenIssuer
+from apiserver.subresources import Subresources
+from apiserver.tokenrequests import TokenIssuer
 from apiserver.watchcache import Batch
 from apiserver.writes import Writer
 from kubarium.machinery.errors import StoreUnavailable

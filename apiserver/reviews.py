@@ -7,18 +7,21 @@ Source: Kubernetes documentation, "Authenticating" and "Authorization Overview".
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import orjson
 
 from apiserver import decode, objectmeta, options
+from apiserver.auth.accessreviews import SELF, check_review, question_of, subject_of
 from apiserver.auth.authenticator import Authenticator
-from apiserver.auth.authorizer import Authorizer, Decision
+from apiserver.auth.authorizer import Authorizer
+from apiserver.auth.rules import Rule
 from apiserver.fieldmanager.entries import manager_name
 from apiserver.fieldmanager.updates import track_create
-from apiserver.registry.base import Object, Registry, ResourceDef
+from apiserver.registry.base import Object, ResourceDef
+from apiserver.registry.faults import Faults
 from apiserver.request import Request, User, WriteOptions, Written
-from kubarium.machinery.errors import BadRequest, Invalid, StatusCause
+from kubarium.machinery.errors import BadRequest, Invalid
 from kubarium.machinery.times import format_timestamp
 
 AUTHENTICATION, AUTHORIZATION = "authentication.k8s.io", "authorization.k8s.io"
@@ -34,25 +37,22 @@ REVIEWS = (
     _review(AUTHENTICATION, "TokenReview"),
     _review(AUTHORIZATION, "LocalSubjectAccessReview", namespaced=True),
     _review(AUTHORIZATION, "SelfSubjectAccessReview"),
+    _review(AUTHORIZATION, "SelfSubjectRulesReview"),
     _review(AUTHORIZATION, "SubjectAccessReview"),
 )
+_KNOWN = frozenset((review.group, review.plural) for review in REVIEWS)
 
 
 class Reviews:
     def __init__(
-        self,
-        authenticator: Authenticator,
-        authorizer: Authorizer,
-        registry: Registry,
-        clock: Callable[[], float] = time.time,
+        self, authenticator: Authenticator, authorizer: Authorizer, clock: Callable[[], float] = time.time
     ) -> None:
         self._authenticator = authenticator
         self._authorizer = authorizer
-        self._registry = registry
         self._clock = clock
 
     def answers(self, resource: ResourceDef) -> bool:
-        return resource in REVIEWS
+        return (resource.group, resource.plural) in _KNOWN
 
     def create(self, request: Request, body: bytes, content_type: str, wanted: WriteOptions) -> Written:
         """The review with its status. Raises BadRequest, Invalid."""
@@ -61,79 +61,72 @@ class Reviews:
         objectmeta.match_namespace(review, request.resource, request.namespace)
         manager = manager_name(wanted.field_manager, wanted.user_agent)
         track_create(request.resource, review, manager, format_timestamp(self._clock()))
-        spec = review.get("spec") or {}
-        match request.resource.kind:
+        answer = self._answer(request, review)
+        return Written(orjson.dumps(answer), created=True, warnings=tuple(warnings))
+
+    def _answer(self, request: Request, review: Object) -> Object:
+        kind, spec = request.resource.kind, review.get("spec") or {}
+        blank: Object = {"kind": kind, "apiVersion": request.resource.api_version, "metadata": {}}
+        match kind:
             case "TokenReview":
-                review["status"] = self._token(spec)
+                return review | {"status": self._token(spec)}
             case "SelfSubjectReview":
-                review["metadata"]["creationTimestamp"] = format_timestamp(self._clock())
-                review["status"] = {"userInfo": shown(request.user)}
-            case "SelfSubjectAccessReview":
-                review["status"] = self._access(request, request.user, spec)
-            case _:
-                check_subject(request, spec)
-                review["status"] = self._access(request, subject(spec), spec)
-        return Written(orjson.dumps(review), created=True, warnings=tuple(warnings))
+                blank["metadata"]["creationTimestamp"] = format_timestamp(self._clock())
+                return blank | {"status": {"userInfo": shown(request.user)}}
+            case "SelfSubjectRulesReview":
+                return blank | {"spec": {}, "status": self._rules(request.user, spec)}
+        faults = Faults()
+        check_review(kind, review, faults)
+        if faults:
+            raise Invalid.of(AUTHORIZATION, "", "", faults)
+        return review | {"status": self._access(request.user if kind == SELF else subject_of(spec), spec)}
 
     def _token(self, spec: Object) -> Object:
         token, audiences = spec.get("token", ""), spec.get("audiences") or ()
         if not token:
             raise BadRequest("token is required for TokenReview in authentication")
-        user = self._authenticator.user_of_token(token, audiences)
-        if user is None:
-            return {"error": "invalid bearer token", "user": {}}
-        status: Object = {"authenticated": True, "user": shown(user)}
-        good_for = [one for one in audiences if self._authenticator.user_of_token(token, (one,)) is not None]
-        return status | {"audiences": good_for} if audiences else status
+        verdict = self._authenticator.judge_token(token, audiences)
+        if verdict.user is None:
+            error = "invalid bearer token"
+            return {"error": f"[{error}, {verdict.trouble}]" if verdict.trouble else error, "user": {}}
+        status: Object = {"authenticated": True, "user": shown(verdict.user)}
+        return status | ({"audiences": list(verdict.audiences)} if verdict.audiences else {})
 
-    def _access(self, request: Request, user: User, spec: Object) -> Object:
-        check_attributes(request, spec)
-        decision = self._decide(user, spec)
+    def _rules(self, user: User, spec: Object) -> Object:
+        if not (namespace := spec.get("namespace", "")):
+            raise BadRequest("no namespace on request")
+        rules, trouble = self._authorizer.rules_of(user, namespace)
+        status = shown_rules(rules) | {"incomplete": trouble.startswith(("node authorizer", "[node authorizer"))}
+        return status | ({"evaluationError": trouble} if trouble else {})
+
+    def _access(self, user: User, spec: Object) -> Object:
+        trouble = ""
+        if (path := spec.get("nonResourceAttributes")) is not None:
+            decision = self._authorizer.authorize_path(user, path.get("verb", ""), path.get("path", ""))
+        else:
+            asked, trouble = question_of(spec["resourceAttributes"])
+            decision = self._authorizer.decide(user, asked)
         status: Object = {"allowed": decision.allowed}
-        return status | {"reason": decision.reason} if decision.reason else status
-
-    def _decide(self, user: User, spec: Object) -> Decision:
-        if path := spec.get("nonResourceAttributes"):
-            return self._authorizer.authorize_path(user, path.get("verb", ""), path.get("path", ""))
-        asked = spec["resourceAttributes"]
-        group, version, plural = (asked.get(name, "") for name in ("group", "version", "resource"))
-        resource = self._registry.get(group, version or "v1", plural) or ResourceDef(group, version, "", plural, "")
-        call = Request(
-            user,
-            asked.get("verb", ""),
-            resource,
-            asked.get("namespace", ""),
-            asked.get("name", ""),
-            asked.get("subresource", ""),
-        )
-        return self._authorizer.authorize(call)
+        if decision.reason:
+            status["reason"] = decision.reason
+        return status | ({"evaluationError": trouble} if trouble else {})
 
 
-def check_attributes(request: Request, spec: Object) -> None:
-    """One question, not two, not none."""
-    has = [name for name in ("resourceAttributes", "nonResourceAttributes") if spec.get(name) is not None]
-    if len(has) == 1:
-        return
-    if has:
-        text = "Invalid value: cannot be specified in combination with resourceAttributes"
-        cause = StatusCause("FieldValueInvalid", text, "spec.nonResourceAttributes")
-    else:
-        text = "Invalid value: exactly one of nonResourceAttributes or resourceAttributes must be specified"
-        cause = StatusCause("FieldValueInvalid", text, "spec.resourceAttributes")
-    raise Invalid.of(AUTHORIZATION, request.resource.kind, "", [cause])
-
-
-def check_subject(request: Request, spec: Object) -> None:
-    if not spec.get("user") and not spec.get("groups"):
-        text = 'Invalid value: "": at least one of user or group must be specified'
-        raise Invalid.of(
-            AUTHORIZATION, request.resource.kind, "", [StatusCause("FieldValueInvalid", text, "spec.user")]
-        )
-
-
-def subject(spec: Object) -> User:
-    extra = {key: tuple(values) for key, values in (spec.get("extra") or {}).items()}
-    return User(spec.get("user", ""), tuple(spec.get("groups") or ()), spec.get("uid", ""), extra)
+def shown_rules(rules: Iterable[Rule]) -> Object:
+    """The lists of a SubjectRulesReviewStatus."""
+    resource, other = [], []
+    for rule in rules:
+        if rule.resources:
+            fields = {
+                "verbs": rule.verbs,
+                "apiGroups": rule.groups,
+                "resources": rule.resources,
+                "resourceNames": rule.names,
+            }
+            resource.append({name: values for name, values in fields.items() if values})
+        if rule.paths:
+            other.append({"verbs": rule.verbs, "nonResourceURLs": rule.paths})
+    return {"resourceRules": resource, "nonResourceRules": other}
 
 
 def shown(user: User) -> Object:

@@ -2,129 +2,31 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
 import orjson
 
 from apiserver import codec, decode, objectmeta, options, patching, replies
-from apiserver.auth.serviceaccounts import Binding, ServiceAccountTokens, TokenSubject
 from apiserver.fieldmanager import applying
+from apiserver.fieldmanager.entries import manager_name
 from apiserver.fieldmanager.roots import root_of
 from apiserver.reads import Reader
 from apiserver.registry.base import Object, ResourceDef
 from apiserver.request import DeleteOptions, Request, WriteOptions, Written
-from apiserver.state import State, decoded
+from apiserver.tokenrequests import TOKEN_REQUEST, TokenIssuer
 from apiserver.writes import Job, Writer
 from kubarium.machinery.errors import (
     BadRequest,
     Conflict,
+    InternalError,
     Invalid,
-    MethodNotAllowed,
     StatusCause,
 )
-from kubarium.machinery.times import format_timestamp
 
 SCALE = ResourceDef("autoscaling", "v1", "Scale", "scales", "scale")
 BINDING = ResourceDef("", "v1", "Binding", "bindings", "binding")
 EVICTION = ResourceDef("policy", "v1", "Eviction", "evictions", "eviction")
-TOKEN_REQUEST = ResourceDef("authentication.k8s.io", "v1", "TokenRequest", "tokenrequests", "tokenrequest")
-TOKEN_SECONDS, TOKEN_MIN_SECONDS, TOKEN_MAX_SECONDS = 3600, 600, 1 << 32
-
-
-class TokenIssuer:
-    """Tokens of ServiceAccounts, bound to a pod where that is asked for."""
-
-    def __init__(
-        self,
-        state: State,
-        tokens: ServiceAccountTokens | None,
-        resources: Callable[[str], ResourceDef],
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        """`resources` gives the core resource of a plural."""
-        self._state = state
-        self._tokens = tokens
-        self._resources = resources
-        self._clock = clock
-
-    async def issue(self, request: Request, review: Object) -> Object:
-        """The TokenRequest with its status filled in."""
-        if self._tokens is None:
-            raise MethodNotAllowed("this server issues no tokens: it has no --service-account-signing-key-file")
-        spec = review.setdefault("spec", {})
-        lifetime_s = check_lifetime(spec)
-        account = await self._account(request)
-        subject = await self._subject(request, account, spec.get("boundObjectRef"))
-        now = int(self._clock())
-        audiences = spec.get("audiences") or list(self._tokens.audiences)
-        token = self._tokens.issue(subject, audiences=audiences, lifetime_s=lifetime_s, now=now)
-        spec |= {"audiences": audiences, "expirationSeconds": lifetime_s}
-        review["metadata"] = {
-            "name": request.name,
-            "namespace": request.namespace,
-            "creationTimestamp": format_timestamp(now),
-        }
-        review["status"] = {"token": token, "expirationTimestamp": format_timestamp(now + lifetime_s)}
-        return review
-
-    async def _account(self, request: Request) -> Object:
-        entry = await self._state.current(request.resource, request.namespace, request.name)
-        if entry is None:
-            raise replies.not_found(request.resource, request.name)
-        return decoded(entry)
-
-    async def _subject(self, request: Request, account: Object, ref: Object | None) -> TokenSubject:
-        uid = account["metadata"]["uid"]
-        if not ref:
-            return TokenSubject(request.namespace, request.name, uid)
-        kind, name = ref.get("kind", ""), ref.get("name", "")
-        if kind not in ("Pod", "Secret"):
-            raise BadRequest(f"cannot bind token to object of type {ref.get('apiVersion', '')}, Kind={kind}")
-        resource = self._resources("pods" if kind == "Pod" else "secrets")
-        entry = await self._state.current(resource, request.namespace, name)
-        if entry is None:
-            raise replies.not_found(resource, name)
-        bound = decoded(entry)
-        if ref.get("uid") and ref["uid"] != bound["metadata"]["uid"]:
-            text = (
-                f"the UID in the bound object reference ({ref['uid']}) does not match the UID in record. "
-                "The object might have been deleted and then recreated"
-            )
-            raise replies.conflict(resource, name, text)
-        node = None
-        if kind == "Pod":
-            node = await self._node_of(request, bound)
-        return TokenSubject(request.namespace, request.name, uid, Binding(kind, name, bound["metadata"]["uid"]), node)
-
-    async def _node_of(self, request: Request, pod: Object) -> Binding | None:
-        spec = pod["spec"]
-        if spec.get("serviceAccountName", "default") != request.name:
-            raise BadRequest(
-                f'cannot bind token for serviceaccount "{request.name}" to pod running with different '
-                "serviceaccount name."
-            )
-        if not (name := spec.get("nodeName")):
-            return None
-        entry = self._state.peek(self._resources("nodes"), "", name)
-        return Binding("Node", name, decoded(entry)["metadata"]["uid"]) if entry else None
-
-
-def check_lifetime(spec: Object) -> int:
-    """Seconds that a token shall live. Raises Invalid."""
-    asked = spec.get("expirationSeconds")
-    if asked is None:
-        return TOKEN_SECONDS
-    fault = ""
-    if asked < TOKEN_MIN_SECONDS:
-        fault = "may not specify a duration less than 10 minutes"
-    elif asked > TOKEN_MAX_SECONDS:
-        fault = "may not specify a duration larger than 2^32 seconds"
-    if fault:
-        cause = StatusCause("FieldValueInvalid", f"Invalid value: {asked}: {fault}", "spec.expirationSeconds")
-        raise Invalid.of("authentication.k8s.io", "TokenRequest", "", [cause])
-    return int(asked)
 
 
 class Subresources:
@@ -154,7 +56,7 @@ class Subresources:
     # -- scale ---------------------------------------------------------------------------------------------------------
 
     async def scale(self, request: Request) -> bytes:
-        return orjson.dumps(scale_of(codec.decode(await self._reader.get(request))))
+        return orjson.dumps(scale_of(codec.decode(await self._reader.get(request)), request.resource, whole=True))
 
     async def patch_scale(self, request: Request, body: bytes, content_type: str, wanted: WriteOptions) -> Written:
         applies = applying.is_apply(content_type)
@@ -173,21 +75,21 @@ class Subresources:
         """The Scale as a configuration of what it scales."""
         config, job.warnings = applying.read_config(body, SCALE, job.wanted.field_validation)
         written = await self._writer.apply(job, scaled_config(config, job.resource))
-        return job.done(orjson.dumps(scale_of(codec.decode(written.body))))
+        return job.done(orjson.dumps(scale_of(codec.decode(written.body), job.resource)))
 
     async def _set_scale(self, job: Job, make: Callable[[Object], Object]) -> Written:
         def change(obj: Object) -> Object:
-            scale = make(scale_of(obj))
+            scale = make(scale_of(obj, job.resource))
             replicas = (scale.get("spec") or {}).get("replicas", 0)
             if replicas < 0:
                 raise negative_replicas(replicas, job.request.name)
             metadata = scale.get("metadata") or {}
             obj["metadata"] |= {k: metadata[k] for k in ("resourceVersion", "uid") if metadata.get(k)}
-            obj["spec"]["replicas"] = replicas
+            set_replicas(obj, job.resource, replicas)
             return obj
 
         written = await self._writer.modify(job, change)
-        return job.done(orjson.dumps(scale_of(codec.decode(written.body))))
+        return job.done(orjson.dumps(scale_of(codec.decode(written.body), job.resource)))
 
     # -- pods ----------------------------------------------------------------------------------------------------------
 
@@ -210,7 +112,9 @@ class Subresources:
 
     async def _token(self, request: Request, body: bytes, content_type: str, wanted: WriteOptions) -> Written:
         review = _decode(body, content_type, TOKEN_REQUEST, wanted)
-        return Written(orjson.dumps(await self._tokens.issue(request, review)), created=True)
+        manager = manager_name(wanted.field_manager, wanted.user_agent)
+        issued = await self._tokens.issue(request, review, manager, dry_run=bool(wanted.dry_run))
+        return Written(orjson.dumps(issued), created=True)
 
     async def _finalize(self, request: Request, body: bytes, content_type: str, wanted: WriteOptions) -> Written:
         asked = _decode(body, content_type, request.resource, wanted)
@@ -232,12 +136,25 @@ def _decode(body: bytes, content_type: str, resource: ResourceDef, wanted: Write
     return obj
 
 
-def scale_of(obj: Object) -> Object:
-    """The autoscaling/v1 Scale of anything with spec.replicas and a selector."""
-    metadata, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
-    replicas = spec.get("replicas", 0)
-    shown: Object = {"replicas": status.get("replicas", 0)}
-    if selector := selector_text(spec.get("selector") or {}):
+def scale_of(obj: Object, resource: ResourceDef, *, whole: bool = False) -> Object:
+    """The autoscaling/v1 Scale of anything with spec.replicas and a selector, or of a custom kind that says where its
+    replicas are. `whole`: InternalError where it has none.
+    """
+    metadata = obj["metadata"]
+    if resource.custom is not None and (paths := resource.custom.scale) is not None:
+        asked, there, selector = paths.scale_of(obj)
+        if asked is None and whole:
+            raise InternalError(
+                f'Internal error occurred: the spec replicas field "{paths.spec}" does not exist',
+                details={"causes": [{"message": f'the spec replicas field "{paths.spec}" does not exist'}]},
+            )
+        replicas = asked or 0
+    else:
+        spec, status = obj.get("spec") or {}, obj.get("status") or {}
+        replicas, there = spec.get("replicas", 0), status.get("replicas", 0)
+        selector = selector_text(spec.get("selector") or {})
+    shown: Object = {"replicas": there}
+    if selector:
         shown["selector"] = selector
     return {
         "kind": "Scale",
@@ -264,8 +181,24 @@ def scaled_config(scale: Object, resource: ResourceDef) -> Object:
         "apiVersion": resource.api_version,
         "kind": resource.kind,
         "metadata": scale.get("metadata") or {},
-        "spec": {"replicas": spec["replicas"]} if "replicas" in spec else {},
+        **replicas_config(resource, spec.get("replicas")),
     }
+
+
+def replicas_config(resource: ResourceDef, replicas: int | None) -> Object:
+    """What of an object says how many replicas there shall be."""
+    if replicas is None:
+        return {}
+    if resource.custom is not None and resource.custom.scale is not None:
+        return resource.custom.scale.config(replicas)
+    return {"spec": {"replicas": replicas}}
+
+
+def set_replicas(obj: Object, resource: ResourceDef, replicas: int) -> None:
+    if resource.custom is not None and resource.custom.scale is not None:
+        resource.custom.scale.set_replicas(obj, replicas)
+    else:
+        obj["spec"]["replicas"] = replicas
 
 
 def negative_replicas(replicas: int, name: str) -> Invalid:

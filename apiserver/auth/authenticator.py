@@ -9,13 +9,26 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from apiserver.auth.serviceaccounts import InvalidToken, ServiceAccountTokens
+from apiserver.auth.legacytokens import InvalidToken
+from apiserver.auth.serviceaccounts import ServiceAccountTokens
 from apiserver.auth.tokens import token_digest
 from apiserver.request import ANONYMOUS, AUTHENTICATED_GROUP, UNAUTHENTICATED_GROUP, User
 from kubarium.machinery.errors import Unauthorized
 
 ANONYMOUS_USER = User(ANONYMOUS, (UNAUTHENTICATED_GROUP,))
+
+
+class Verdict(NamedTuple):
+    """Of a token: whose it is, for which of the audiences, or why it is nobody's ("": it is of no kind of ours)."""
+
+    user: User | None
+    audiences: tuple[str, ...] = ()
+    trouble: str = ""
+
+
+UNKNOWN = Verdict(None)
 
 
 @dataclass
@@ -24,6 +37,7 @@ class Authenticator:
 
     tokens: Mapping[bytes, User] = field(default_factory=dict)
     service_accounts: ServiceAccountTokens | None = None
+    bootstrap_tokens: Callable[[str, float], User | None] | None = None
     clock: Callable[[], float] = time.time
 
     def authenticate(self, *, token: str = "", subject: tuple[str, tuple[str, ...]] | None = None) -> User:
@@ -40,20 +54,29 @@ class Authenticator:
             raise Unauthorized("Unauthorized")
         return user
 
-    def user_of_token(self, token: str, audiences: Sequence[str] = ()) -> User | None:
-        """For requests and for TokenReview; None where the token is not good, or for none of `audiences`.
+    def user_of_token(self, token: str) -> User | None:
+        """For requests; None where the token is not good for this server."""
+        return self.judge_token(token).user
 
-        A fixed token is good for this server alone.
+    def judge_token(self, token: str, audiences: Sequence[str] = ()) -> Verdict:
+        """For TokenReviews, too: a token must be good for one of `audiences`, those of this server where none is
+        named. Fixed tokens and those of nodes that join are good for this server alone.
         """
-        if (user := self.tokens.get(token_digest(token))) is not None:
-            ours = self.service_accounts.audiences if self.service_accounts else ()
-            return user if not audiences or set(audiences) & set(ours) else None
+        ours = self.service_accounts.audiences if self.service_accounts else ()
+        wanted = tuple(audiences) or ours
+        if (user := self.tokens.get(token_digest(token)) or self._bootstrap(token)) is not None:
+            common = tuple(one for one in wanted if one in ours)
+            return Verdict(user, common) if common or not wanted else UNKNOWN
         if self.service_accounts is None:
-            return None
+            return UNKNOWN
         try:
-            return self.service_accounts.authenticate(token, self.clock(), audiences)
-        except InvalidToken:
-            return None
+            found = self.service_accounts.authenticate(token, self.clock(), wanted)
+        except InvalidToken as err:
+            return Verdict(None, (), str(err))
+        return UNKNOWN if found is None else Verdict(found[0], found[1])
+
+    def _bootstrap(self, token: str) -> User | None:
+        return self.bootstrap_tokens(token, self.clock()) if self.bootstrap_tokens else None
 
 
 def subject_of(peer_certificate: Mapping[str, object] | None) -> tuple[str, tuple[str, ...]] | None:

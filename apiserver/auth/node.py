@@ -6,9 +6,8 @@ Source: Kubernetes documentation, "Using Node Authorization"; kubernetes/plugin/
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
-from apiserver.auth.decision import ALLOWED, NO_OPINION, Decision
+from apiserver.auth.decision import ALLOWED, NO_OPINION, Asked, Decision
 from apiserver.auth.nodegraph import NodeGraph, Vertex
 from apiserver.auth.rules import Rule
 from apiserver.request import User
@@ -16,23 +15,6 @@ from kubarium.machinery.selectors import parse_fields
 
 NODE_PREFIX, NODES_GROUP = "system:node:", "system:nodes"
 LEASES = "kube-node-lease"
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A call on a resource, as the authorizer of nodes looks at it; `field_selector` is text as it was sent."""
-
-    verb: str
-    group: str
-    resource: str
-    subresource: str
-    namespace: str
-    name: str
-    field_selector: str = ""
-
-    @property
-    def vertex(self) -> Vertex:
-        return self.resource, self.namespace, self.name
 
 
 def required_value(field_selector: str, field: str) -> str | None:
@@ -94,7 +76,7 @@ class NodeAuthorizer:
     def _related(self, node: str, asked: Asked) -> Decision:
         if not asked.name:
             return Decision(False, "No Object name found")
-        return self._path(node, asked.vertex)
+        return self._path(node, (asked.resource, asked.namespace, asked.name))
 
     def _path(self, node: str, vertex: Vertex) -> Decision:
         if self._graph.leads(vertex, node):
@@ -131,7 +113,7 @@ class NodeAuthorizer:
             return Decision(False, "can only create tokens for individual service accounts")
         if asked.subresource != "token":
             return Decision(False, "can only create token subresource of serviceaccount")
-        return self._path(node, asked.vertex)
+        return self._path(node, (asked.resource, asked.namespace, asked.name))
 
     def _slice(self, node: str, asked: Asked) -> Decision:
         if asked.subresource:

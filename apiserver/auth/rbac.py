@@ -15,8 +15,8 @@ import orjson
 
 from apiserver.auth.changes import Changes
 from apiserver.auth.decision import NO_OPINION, Decision
+from apiserver.auth.legacytokens import PREFIX
 from apiserver.auth.rules import Rule, parse_rules
-from apiserver.auth.serviceaccounts import PREFIX
 from apiserver.registry.base import Object
 from apiserver.registry.faults import quoted
 from apiserver.registry.rbac import (

@@ -1,37 +1,43 @@
-"""Bound tokens of ServiceAccounts: issued by the `token` subresource, checked on every request.
+"""Tokens of ServiceAccounts: issued by the `token` subresource, checked on every request.
 
-A token is good while its signature, times, issuer and audience are, and while the ServiceAccount (and the Pod or
-Secret it is bound to) exists with the uid it was issued for. Source: KEP-1205 (bound service account tokens).
+A token is good while its signature, times, issuer and audience are, and while the ServiceAccount (and the Pod, Secret
+or Node that it is bound to) exists with the uid that it was issued for.
+Source: KEP-1205 (bound service account tokens); kubernetes/pkg/serviceaccount (claims and texts).
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from datetime import datetime
+from operator import is_
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
+from apiserver.auth import legacytokens
+from apiserver.auth.keys import Key
+from apiserver.auth.legacytokens import PREFIX, InvalidToken
+from apiserver.registry.faults import quoted
 from apiserver.request import AUTHENTICATED_GROUP, User
 from kubarium.machinery.errors import ConfigError
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
+    from apiserver.watchcache import Entry
 
-PREFIX = "system:serviceaccount:"
 CREDENTIAL_ID = "authentication.kubernetes.io/credential-id"
 LEEWAY_S = 60
 CACHE_SIZE = 4096
+INVALIDATED = "service account token has been invalidated"
 
-UidOf = Callable[[str, str, str], str | None]
-"""(plural, namespace, name) -> the object's uid, None where there is none."""
+Lookup = Callable[[str, str, str], "Entry | None"]
+"""(plural, namespace, name) -> the object as the cache has it, None where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """The object that a token lives and dies with; `kind` is Pod, Secret or Node."""
+    """The object that a token lives and dies with; `kind` is Pod, Secret or Node. No uid: it is not there."""
 
     kind: str
     name: str
@@ -48,16 +54,20 @@ class TokenSubject:
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
-    """A key with the id and algorithm that go into a token's header."""
+class Lifetime:
+    """`seconds` from now; `warn_after_s`: from then on its use is worth a warning, 0: never."""
 
-    key: Any
-    key_id: str
-    algorithm: str
+    seconds: int
+    warn_after_s: int = 0
 
 
-class InvalidToken(Exception):
-    """The token is one of ours by its form, and not good (any more)."""
+@dataclass(slots=True)
+class _Known:
+    """A token whose signature is good, and the objects that it was last found to agree with."""
+
+    claims: Mapping[str, Any]
+    user: User
+    seen: tuple[Entry | None, ...] = ()
 
 
 @dataclass
@@ -68,47 +78,47 @@ class ServiceAccountTokens:
     audiences: tuple[str, ...]
     verifiers: tuple[Key, ...]
     signer: Key | None
-    uid_of: UidOf
-    _known: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    lookup: Lookup
+    _known: dict[str, _Known] = field(default_factory=dict)
 
-    def issue(self, subject: TokenSubject, *, audiences: Sequence[str], lifetime_s: int, now: int) -> str:
-        """A signed token for `subject`."""
+    def issue(self, subject: TokenSubject, *, audiences: Sequence[str], lifetime: Lifetime, now: int) -> str:
+        """A signed token for `subject`; `now` in seconds since the epoch."""
         import jwt
 
         if self.signer is None:
             raise ConfigError("no --service-account-signing-key-file: tokens cannot be issued")
-        return jwt.encode(
-            plan_claims(
-                subject,
-                issuer=self.issuer,
-                audiences=audiences or self.audiences,
-                not_before=now,
-                expires=now + lifetime_s,
-                token_id=str(uuid.uuid4()),
-            ),
-            self.signer.key,
-            algorithm=self.signer.algorithm,
-            headers={"kid": self.signer.key_id},
+        claims = plan_claims(
+            subject,
+            issuer=self.issuer,
+            audiences=audiences or self.audiences,
+            now=now,
+            lifetime=lifetime,
+            token_id=str(uuid.uuid4()),
         )
+        headers = {"kid": self.signer.key_id}
+        return jwt.encode(claims, self.signer.key, algorithm=self.signer.algorithm, headers=headers)
 
-    def authenticate(self, token: str, now: float, audiences: Sequence[str] = ()) -> User | None:
-        """The user of a token, None where the token is not one of ours. Raises InvalidToken.
-
-        `audiences`: those that the caller serves, the API server's own when empty.
-        """
-        claims = self._known.get(token)
-        if claims is None:
-            claims = self._verify(token)
-            if claims is None:
+    def authenticate(
+        self, token: str, now: float, audiences: Sequence[str] = ()
+    ) -> tuple[User, tuple[str, ...]] | None:
+        """The user of a token and those of `audiences` (the API server's own when empty) that it is good for; None
+        where the token is not one of ours. Raises InvalidToken."""
+        known = self._known.get(token)
+        if known is None:
+            if (claims := self._verify(token)) is None:
                 return None
             if len(self._known) >= CACHE_SIZE:
                 self._known.clear()
-            self._known[token] = claims
+            known = self._known[token] = _Known(claims, user_of(claims))
+        claims, wanted = known.claims, audiences or self.audiences
+        own = claims["aud"] or self.audiences
+        common = tuple(one for one in own if one in wanted)
+        if not common:
+            shown = ("[" + " ".join(map(quoted, some)) + "]" for some in (own, wanted))
+            raise InvalidToken("token audiences {} is invalid for the target audiences {}".format(*shown))
         check_times(claims, now)
-        if not set(audiences or self.audiences) & set(claims["aud"]):
-            raise InvalidToken(f"token audiences {claims['aud']} is invalid for the target audiences")
-        self._check_objects(claims["kubernetes.io"])
-        return user_of(claims)
+        self._check_objects(token, known, now)
+        return known.user, common
 
     def _verify(self, token: str) -> Mapping[str, Any] | None:
         import jwt
@@ -119,33 +129,41 @@ class ServiceAccountTokens:
             header, body = jwt.get_unverified_header(token), jwt.decode(token, options={"verify_signature": False})
         except jwt.PyJWTError:
             return None
-        if body.get("iss") != self.issuer:
+        issuer = body.get("iss")
+        if issuer not in (self.issuer, legacytokens.ISSUER):
             return None
-        for key in self.verifiers:
-            if header.get("kid") in (None, key.key_id):
-                try:
-                    claims = jwt.decode(
-                        token,
-                        key.key,
-                        algorithms=[key.algorithm],
-                        options={"verify_exp": False, "verify_nbf": False, "verify_aud": False, "verify_iat": False},
-                    )
-                except jwt.PyJWTError:
-                    continue
-                return tidy_claims(claims)
-        raise InvalidToken("signature is not of a key of this server")
+        keys = [key for key in self.verifiers if header.get("kid") in (None, "", key.key_id)]
+        if not keys:
+            raise InvalidToken("invalid signature, no keys found")
+        options = {"verify_exp": False, "verify_nbf": False, "verify_aud": False, "verify_iat": False}
+        for key in keys:
+            try:
+                claims = jwt.decode(token, key.key, algorithms=[key.algorithm], options=options)
+            except jwt.PyJWTError:
+                continue
+            return legacytokens.tidy_claims(claims) if issuer == legacytokens.ISSUER else tidy_claims(claims)
+        raise InvalidToken("go-jose/go-jose: error in cryptographic primitive")
 
-    def _check_objects(self, bound: Mapping[str, Any]) -> None:
-        namespace, account = bound["namespace"], bound["serviceaccount"]
-        if self.uid_of("serviceaccounts", namespace, account["name"]) != account["uid"]:
-            raise InvalidToken("service account has been deleted")
-        for kind, plural in (("pod", "pods"), ("secret", "secrets")):
-            if (ref := bound.get(kind)) and self.uid_of(plural, namespace, ref["name"]) != ref["uid"]:
-                raise InvalidToken(f"{kind} the token is bound to has been deleted")
+    def _check_objects(self, token: str, known: _Known, now: float) -> None:
+        """Looks at an object again only when it has changed."""
+        claims = known.claims
+        legacy = claims["iss"] == legacytokens.ISSUER
+        places = legacytokens.places(claims) if legacy else bound_places(claims)
+        entries = tuple(self.lookup(*place) for place in places)
+        if known.seen and all(map(is_, entries, known.seen)):
+            return
+        objects = [orjson.loads(entry.data) if entry else None for entry in entries]
+        if legacy:
+            legacytokens.check_objects(claims, token, objects)
+        else:
+            check_objects(claims, objects, now)
+            if any(obj and obj["metadata"].get("deletionTimestamp") for obj in objects):
+                return  # good for another minute
+        known.seen = entries
 
 
 def plan_claims(
-    subject: TokenSubject, *, issuer: str, audiences: Sequence[str], not_before: int, expires: int, token_id: str
+    subject: TokenSubject, *, issuer: str, audiences: Sequence[str], now: int, lifetime: Lifetime, token_id: str
 ) -> dict[str, Any]:
     """The claims of a bound token; times in seconds since the epoch."""
     bound: dict[str, Any] = {
@@ -153,15 +171,17 @@ def plan_claims(
         "serviceaccount": {"name": subject.name, "uid": subject.uid},
     }
     for ref in filter(None, (subject.binding, subject.node)):
-        bound[ref.kind.lower()] = {"name": ref.name, "uid": ref.uid}
+        bound[ref.kind.lower()] = {"name": ref.name, "uid": ref.uid} if ref.uid else {"name": ref.name}
+    if lifetime.warn_after_s:
+        bound["warnafter"] = now + lifetime.warn_after_s
     return {
         "aud": list(audiences),
-        "exp": expires,
-        "iat": not_before,
+        "exp": now + lifetime.seconds,
+        "iat": now,
         "iss": issuer,
         "jti": token_id,
         "kubernetes.io": bound,
-        "nbf": not_before,
+        "nbf": now,
         "sub": f"{PREFIX}{subject.namespace}:{subject.name}",
     }
 
@@ -171,93 +191,62 @@ def tidy_claims(claims: Mapping[str, Any]) -> Mapping[str, Any]:
     audiences = claims.get("aud")
     try:
         bound = claims["kubernetes.io"]
-        subject = f"{PREFIX}{bound['namespace']}:{bound['serviceaccount']['name']}"
-        complete = claims["sub"] == subject and bool(bound["serviceaccount"]["uid"])
+        account = bound["serviceaccount"]
+        complete = all(isinstance(part, str) and part for part in (bound["namespace"], account["name"], account["uid"]))
     except (KeyError, TypeError) as err:
         raise InvalidToken(f"claim {err} is missing") from err
     if not complete:
-        raise InvalidToken("subject and ServiceAccount differ")
+        raise InvalidToken("claims of a ServiceAccount are missing")
     return {**claims, "aud": [audiences] if isinstance(audiences, str) else list(audiences or ())}
 
 
 def check_times(claims: Mapping[str, Any], now: float) -> None:
-    """`exp` without leeway, `nbf` with a minute of it for clocks that differ."""
-    if now >= claims.get("exp", 0):
-        raise InvalidToken("token has expired")
+    """With a minute of leeway for clocks that differ."""
+    if (expires := claims.get("exp")) is not None and now - LEEWAY_S > expires:
+        raise InvalidToken("service account token has expired")
     if now + LEEWAY_S < claims.get("nbf", 0):
-        raise InvalidToken("token is not valid yet")
+        raise InvalidToken("service account token is not valid yet")
+    if now + LEEWAY_S < claims.get("iat", 0):
+        raise InvalidToken("service account token is issued in the future")
+
+
+def bound_places(claims: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """(plural, namespace, name) of what a token depends on: the account first."""
+    bound = claims["kubernetes.io"]
+    namespace = bound["namespace"]
+    places = [("serviceaccounts", namespace, bound["serviceaccount"]["name"])]
+    places += [(f"{kind}s", namespace, bound[kind]["name"]) for kind in ("secret", "pod") if bound.get(kind)]
+    if (node := bound.get("node")) and not bound.get("pod"):
+        places.append(("nodes", "", node["name"]))
+    return places
+
+
+def check_objects(claims: Mapping[str, Any], objects: Sequence[Mapping[str, Any] | None], now: float) -> None:
+    """`objects` in the order of `bound_places`. Raises InvalidToken."""
+    bound = claims["kubernetes.io"]
+    for (plural, namespace, name), obj in zip(bound_places(claims), objects, strict=True):
+        kind = plural.removesuffix("s")
+        account = kind == "serviceaccount"
+        if obj is None:
+            raise InvalidToken(f'serviceaccounts "{name}" not found' if account else INVALIDATED)
+        uid, wanted = obj["metadata"]["uid"], bound[kind].get("uid", "")
+        if uid != wanted:
+            own, claim = ("service account", "") if account else (kind, f"service account {kind} ref ")
+            raise InvalidToken(f"{own} UID ({uid}) does not match {claim}claim ({wanted})")
+        deleted = obj["metadata"].get("deletionTimestamp")
+        if deleted and datetime.fromisoformat(deleted).timestamp() < now - LEEWAY_S:
+            raise InvalidToken(f"service account {namespace}/{name} has been deleted" if account else INVALIDATED)
 
 
 def user_of(claims: Mapping[str, Any]) -> User:
-    bound = claims["kubernetes.io"]
-    namespace, account = bound["namespace"], bound["serviceaccount"]
-    extra = {CREDENTIAL_ID: (f"JTI={claims.get('jti', '')}",)}
+    """A legacy token has an id neither of its own nor of a pod."""
+    namespace, name, uid = legacytokens.account_of(claims)
+    bound = claims.get("kubernetes.io") or {}
+    extra = {CREDENTIAL_ID: (f"JTI={claims['jti']}",)} if claims.get("jti") and bound else {}
     for kind in ("node", "pod"):
-        if ref := bound.get(kind):
-            extra[f"authentication.kubernetes.io/{kind}-name"] = (ref["name"],)
-            extra[f"authentication.kubernetes.io/{kind}-uid"] = (ref["uid"],)
+        ref = bound.get(kind) or {}
+        for key in ("name", "uid"):
+            if ref.get(key):
+                extra[f"authentication.kubernetes.io/{kind}-{key}"] = (ref[key],)
     groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", AUTHENTICATED_GROUP)
-    return User(claims["sub"], groups, account["uid"], extra)
-
-
-def load_signer(path: str) -> Key:
-    """A private key in PEM: EC P-256 or RSA. ConfigError otherwise."""
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-    private: PrivateKeyTypes = _load(path, lambda data: load_pem_private_key(data, None))
-    return _key(path, private, private.public_key())
-
-
-def load_verifiers(path: str) -> tuple[Key, ...]:
-    """Every public or private key of a PEM file, as verifiers. ConfigError where there is none."""
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
-
-    def load(data: bytes) -> list[PublicKeyTypes]:
-        blocks = [b"-----BEGIN" + block for block in data.split(b"-----BEGIN")[1:]]
-        return [
-            load_pem_private_key(block, None).public_key() if b"PRIVATE" in block[:40] else load_pem_public_key(block)
-            for block in blocks
-        ]
-
-    keys = _load(path, load)
-    if not keys:
-        raise ConfigError(f"{path}: expected public keys in PEM, found none")
-    return tuple(_key(path, key, key) for key in keys)
-
-
-def _load(path: str, parse: Callable[[bytes], Any]) -> Any:
-    try:
-        return parse(Path(path).read_bytes())
-    except OSError as err:
-        raise ConfigError(f"{path}: {err.strerror}") from err
-    except ValueError as err:
-        raise ConfigError(f"{path}: expected a key in PEM, EC P-256 or RSA: {err}") from err
-
-
-def _key(path: str, key: Any, public: Any) -> Key:
-    from cryptography.hazmat.primitives.asymmetric import ec, rsa
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-    if isinstance(public, ec.EllipticCurvePublicKey) and public.curve.name == "secp256r1":
-        algorithm = "ES256"
-    elif isinstance(public, rsa.RSAPublicKey):
-        algorithm = "RS256"
-    else:
-        raise ConfigError(f"{path}: expected an EC P-256 or RSA key")
-    der = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    key_id = base64.urlsafe_b64encode(hashlib.sha256(der).digest()).rstrip(b"=").decode()
-    return Key(key, key_id, algorithm)
-
-
-def jwks(keys: Sequence[Key]) -> dict[str, Any]:
-    """The public keys as a JSON Web Key Set, for /openid/v1/jwks."""
-    import json
-
-    from jwt.algorithms import get_default_algorithms
-
-    out = []
-    for key in keys:
-        numbers = json.loads(get_default_algorithms()[key.algorithm].to_jwk(key.key))
-        numbers.pop("key_ops", None)
-        out.append({"use": "sig", "alg": key.algorithm, "kid": key.key_id, **numbers})
-    return {"keys": out}
+    return User(f"{PREFIX}{namespace}:{name}", groups, uid, extra)

@@ -19,10 +19,10 @@ def check_selector(selector: Selector, path: str, faults: Faults, *, allow_bad_v
         if not allow_bad_values:
             faults.each(f"{path}.matchLabels", value, names.label_value(value))
     for i, term in enumerate(selector.get("matchExpressions") or ()):
-        _check_requirement(term, f"{path}.matchExpressions[{i}]", faults, allow_bad_values)
+        check_requirement(term, f"{path}.matchExpressions[{i}]", faults, allow_bad_values)
 
 
-def _check_requirement(term: Mapping[str, Any], path: str, faults: Faults, allow_bad_values: bool) -> None:
+def check_requirement(term: Mapping[str, Any], path: str, faults: Faults, allow_bad_values: bool) -> None:
     operator, values = term.get("operator", ""), term.get("values") or []
     if operator in ("In", "NotIn") and not values:
         faults.required(f"{path}.values", "must be specified when `operator` is 'In' or 'NotIn'")
