@@ -84,7 +84,7 @@ def _row(resource: ResourceDef, obj: Object, api_version: str, include: str, now
     if conditions := resource.row_conditions(obj):
         row["conditions"] = conditions
     if include == "Metadata":
-        row["object"] = _partial(obj, api_version)
+        row["object"] = _partial(resource.row_object(obj), api_version)
     elif include == "Object":
         row["object"] = obj
     return row

@@ -31,6 +31,7 @@ from apiserver.state import State
 from apiserver.watchcache import Entry
 from kubarium.machinery.errors import (
     AlreadyExists,
+    ApiError,
     Conflict,
     Invalid,
     KeyExists,
@@ -81,6 +82,10 @@ class Job:
     def attributes(self, operation: str, name: str, obj: Object | None, old: Object | None) -> Attributes:
         return Attributes(operation, self.request, name, obj, old, self.dry_run, self.warnings)
 
+    def warned(self, err: ApiError) -> None:
+        """The error tells the client of all that it was to be warned of by then."""
+        err.warnings = tuple(dict.fromkeys((*err.warnings, *self.warnings)))
+
     def done(self, body: bytes, *, created: bool = False) -> Written:
         return Written(body, created, tuple(dict.fromkeys(self.warnings)))
 
@@ -116,6 +121,13 @@ class Writer:
 
     async def insert(self, job: Job, obj: Object) -> Written:
         """Make an object out of a decoded one that the client sent (the callee's own)."""
+        try:
+            return await self._insert(job, obj)
+        except ApiError as err:
+            job.warned(err)
+            raise
+
+    async def _insert(self, job: Job, obj: Object) -> Written:
         resource = job.resource
         objectmeta.match_namespace(obj, resource, job.request.namespace)
         resource.strategy.default(obj)
@@ -123,29 +135,30 @@ class Writer:
             updates.track_create(resource, obj, job.manager, self.now())
         else:
             obj["metadata"]["managedFields"] = job.applied
-        await self._admission.admit(job.attributes(CREATE, obj["metadata"].get("name") or "", obj, None))
-        prefix = self._prepare_new(resource, obj)
+        metadata = obj["metadata"]
+        await self._admission.admit(job.attributes(CREATE, metadata.get("name") or "", obj, None))
+        prefix = "" if metadata.get("name") else str(metadata.get("generateName") or "")
         if not prefix:
+            self._prepare_new(resource, obj)
             return await self._insert_once(job, obj)
         template = orjson.dumps(obj)
-        for _ in range(NAME_TRIES):
-            fresh = orjson.loads(template)
+        for tried in range(NAME_TRIES):
+            fresh = orjson.loads(template) if tried else obj
             name = fresh["metadata"]["name"] = objectmeta.generated_name(prefix, random_suffix())
+            self._prepare_new(resource, fresh)
             try:
                 return await self._insert_once(job, fresh)
             except AlreadyExists:
                 continue
         raise replies.no_unique_name(resource, name)
 
-    def _prepare_new(self, resource: ResourceDef, obj: Object) -> str:
-        """The prefix of a name that is to be generated, "" where the object brings its own."""
+    def _prepare_new(self, resource: ResourceDef, obj: Object) -> None:
         objectmeta.stamp_new(obj, uid=self._new_uid(), now=self.now())
         metadata = obj["metadata"]
         if metadata.get("resourceVersion"):
             raise replies.unnamed_error("resourceVersion should not be set on objects to be created")
         metadata.pop("resourceVersion", None)
         resource.strategy.prepare_create(obj)
-        return "" if metadata.get("name") else str(metadata.get("generateName") or "")
 
     async def _insert_once(self, job: Job, obj: Object) -> Written:
         resource, strategy = job.resource, job.resource.strategy
@@ -224,6 +237,13 @@ class Writer:
 
     async def modify(self, job: Job, change: Change, *, create_missing: bool = False) -> Written:
         """Change the stored object that the request names. NotFound, Conflict, Invalid and all that admission says."""
+        try:
+            return await self._modify(job, change, create_missing)
+        except ApiError as err:
+            job.warned(err)
+            raise
+
+    async def _modify(self, job: Job, change: Change, create_missing: bool) -> Written:
         request = job.request
         for _ in range(WRITE_TRIES):
             entry = await self._state.current(request.resource, request.namespace, request.name)

@@ -38,7 +38,6 @@ def _default(obj: Object) -> None:
 
 
 def _prepare_create(obj: Object) -> None:
-    obj["metadata"].pop("generation", None)
     obj["status"] = dict(_STATUS_ZERO)
 
 
@@ -181,7 +180,6 @@ def _validate_status_v1(new: Object, old: Object) -> list[StatusCause]:
 
 
 def _prepare_create_v1(obj: Object) -> None:
-    obj["metadata"].pop("generation", None)
     obj["status"] = {"currentReplicas": 0, "desiredReplicas": 0}
     autoscaling_v1.keep_annotations(obj["metadata"], {}, status=True)
 
@@ -221,6 +219,7 @@ HORIZONTALPODAUTOSCALERS_V1 = ResourceDef(
     storage=("autoscaling", "horizontalpodautoscalers"),
     to_storage=autoscaling_v1.to_v2,
     from_storage=autoscaling_v1.from_v2,
+    row_object=autoscaling_v1.to_v2,
     strategy=Strategy(
         default=_default_v1,
         prepare_create=_prepare_create_v1,

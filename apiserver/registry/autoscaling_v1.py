@@ -71,8 +71,8 @@ def from_v2(obj: Object) -> Object:
     if extra:
         metadata["annotations"] = {**(metadata.get("annotations") or {}), **extra}
     return {
-        "apiVersion": "autoscaling/v1",
         "kind": obj.get("kind", "HorizontalPodAutoscaler"),
+        "apiVersion": "autoscaling/v1",
         "metadata": metadata,
         "spec": _spec_v1(spec, metrics),
         "status": _status_v1(status),
@@ -206,8 +206,8 @@ def to_v2(obj: Object) -> Object:
     annotations = metadata.get("annotations") or {}
     drop_annotations(metadata)
     return {
-        "apiVersion": "autoscaling/v2",
         "kind": obj.get("kind", "HorizontalPodAutoscaler"),
+        "apiVersion": "autoscaling/v2",
         "metadata": metadata,
         "spec": _spec_v2(spec, annotations),
         "status": _status_v2(status, annotations),

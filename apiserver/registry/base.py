@@ -55,6 +55,10 @@ def _no_warnings(_new: Object, _old: Object | None) -> list[str]:
     return []
 
 
+def _as_it_is(obj: Object) -> Object:
+    return obj
+
+
 def _no_conditions(_: Object) -> list[Object]:
     return []
 
@@ -115,6 +119,7 @@ class ResourceDef:
     deprecation: str = ""
     storage_version_hash: str = ""
     row_conditions: Callable[[Object], list[Object]] = field(default=_no_conditions)  # of a Table's row
+    row_object: Callable[[Object], Object] = field(default=_as_it_is)  # whose metadata a Table's row shows
     list_kind: str = ""  # where it is not the kind and `List`
     custom: CustomKind | None = None
 

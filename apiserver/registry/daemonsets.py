@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from apiserver.registry import labels, names
@@ -27,6 +28,7 @@ from apiserver.registry.workloads import (
     warnings_of_template,
 )
 
+GENERATION = "deprecated.daemonset.template.generation"
 _COUNTS = (
     "currentNumberScheduled",
     "numberMisscheduled",
@@ -41,6 +43,35 @@ _COUNTS = (
 _FIRST_STATUS = dict.fromkeys(
     ("currentNumberScheduled", "desiredNumberScheduled", "numberMisscheduled", "numberReady"), 0
 )
+
+
+def template_generation(obj: Object) -> int:
+    """How often the template has changed; old clients know it as an annotation. 0 where there is none."""
+    text = at(obj, "metadata.annotations", {}).get(GENERATION, "0")
+    return int(text) if re.fullmatch("[+-]?[0-9]+", text) else 0
+
+
+def _set_template_generation(obj: Object, value: int) -> None:
+    metadata = obj["metadata"]
+    metadata["annotations"] = {**(metadata.get("annotations") or {}), GENERATION: str(value)}
+
+
+def _prepare_create(obj: Object) -> None:
+    starting(_FIRST_STATUS)(obj)
+    _set_template_generation(obj, max(template_generation(obj), 1))
+
+
+def _prepare_update(new: Object, old: Object) -> None:
+    prepare_update(new, old)
+    changed = at(new, "spec.template", {}) != at(old, "spec.template", {})
+    _set_template_generation(new, template_generation(old) + changed)
+
+
+def without_generation(obj: Object) -> Object:
+    """What a Table's row shows of it: the annotation is not part of the object as the server holds it."""
+    annotations = {k: v for k, v in at(obj, "metadata.annotations", {}).items() if k != GENERATION}
+    metadata = {k: v for k, v in obj["metadata"].items() if k != "annotations"}
+    return obj | {"metadata": metadata | ({"annotations": annotations} if annotations else {})}
 
 
 def _default(obj: Object) -> None:
@@ -127,6 +158,7 @@ DAEMONSETS = ResourceDef(
     categories=("all",),
     subresources=("status",),
     storage_version_hash="dd7pWHUlMKQ=",
+    row_object=without_generation,
     columns=(
         NAME,
         *(
@@ -157,9 +189,9 @@ DAEMONSETS = ResourceDef(
     ),
     strategy=Strategy(
         default=_default,
-        prepare_create=starting(_FIRST_STATUS),
+        prepare_create=_prepare_create,
         validate=creating(_check),
-        prepare_update=prepare_update,
+        prepare_update=_prepare_update,
         validate_update=updating(_check_update),
         prepare_status_update=status_only,
         validate_status_update=updating(_check_status),

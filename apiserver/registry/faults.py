@@ -60,7 +60,8 @@ class Faults(list[StatusCause]):
         self._add("FieldValueRequired", f"Required value: {detail}" if detail else "Required value", path)
 
     def invalid(self, path: str, value: Any, detail: str) -> None:
-        self._add("FieldValueInvalid", f"Invalid value: {go_value(value)}: {detail}", path)
+        text = f"Invalid value: {go_value(value)}"
+        self._add("FieldValueInvalid", f"{text}: {detail}" if detail else text, path)
 
     def wrong(self, path: str, detail: str) -> None:
         """An `invalid` that does not show the value."""

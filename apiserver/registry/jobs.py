@@ -52,7 +52,7 @@ def default(obj: Object) -> None:
     spec.setdefault("backoffLimit", 6 if spec.get("backoffLimitPerIndex") is None else UNLIMITED_BACKOFF)
     metadata = obj.setdefault("metadata", {})
     if (found := at(spec, "template.metadata.labels", None)) and not metadata.get("labels"):
-        metadata["labels"] = dict(found)
+        metadata["labels"] = found  # the same ones: the labels that prepare_create adds come to both
     spec.setdefault("completionMode", "NonIndexed")
     spec.setdefault("suspend", False)
     policy = "TerminatingOrFailed" if spec.get("podFailurePolicy") is None else "Failed"

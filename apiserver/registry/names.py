@@ -97,7 +97,7 @@ def _sized(value: str, limit: int, matches: bool, text: str) -> list[str]:
 
 
 def dns1123_label(value: str) -> list[str]:
-    return _sized(value, 63, bool(_label(value)), _LABEL_TEXT)
+    return _sized(value, 63, bool(_label(value)), "must not contain dots" if _subdomain(value) else _LABEL_TEXT)
 
 
 def dns1123_subdomain(value: str) -> list[str]:

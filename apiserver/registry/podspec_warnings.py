@@ -253,10 +253,8 @@ def _clash(port: Object, other: Object) -> str:
 
 def _go_port(port: Object) -> str:
     """A port as Go's %+v prints it."""
-    return (
-        f"{{Name:{port.get('name', '')} HostPort:{port.get('hostPort', 0)} ContainerPort:{port.get('containerPort', 0)} "
-        f"Protocol:{port.get('protocol', '')} HostIP:{port.get('hostIP', '')}}}"
-    )
+    zeros = {"name": "", "hostPort": 0, "containerPort": 0, "protocol": "", "hostIP": ""}
+    return "{" + " ".join(f"{key[:1].upper()}{key[1:]}:{port.get(key, zero)}" for key, zero in zeros.items()) + "}"
 
 
 # --- addresses

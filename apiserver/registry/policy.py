@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from apiserver.registry import labels
+from apiserver.registry import labels, names
 from apiserver.registry.base import Column, Object, ResourceDef, Strategy
 from apiserver.registry.cells import AGE, NAME, at, field
 from apiserver.registry.conditions import check_conditions
 from apiserver.registry.faults import Faults, inner
-from apiserver.registry.meta import creating, status_only, updating
+from apiserver.registry.meta import check_accessor, creating, status_only, updating
 from apiserver.registry.workloads import (
     check_at_most_all,
     check_counts,
@@ -37,8 +37,10 @@ def _check_spec(spec: Object, faults: Faults, *, bad_values: bool = False) -> No
 
 
 def _check(obj: Object, faults: Faults) -> None:
-    """Upstream looks at the spec alone: what holds for the metadata of every kind must do."""
+    """The spec alone, then what holds for the metadata of every kind."""
     _check_spec(obj.get("spec") or {}, faults)
+    if not faults:
+        check_accessor(obj["metadata"], True, names.path_segment_name, faults)
 
 
 def _check_update(new: Object, old: Object, faults: Faults) -> None:

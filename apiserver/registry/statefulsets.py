@@ -184,9 +184,9 @@ def _check_status(new: Object, old: Object, faults: Faults) -> None:
 
 
 def _warnings(new: Object, old: Object | None) -> list[str]:
-    found, part = warnings_of_template(new, old), "spec" if old is None else "Spec"
+    found, part = warnings_of_template(new, old), "" if old is None else ".Spec"
     for i, claim in enumerate(at(new, "spec.volumeClaimTemplates", [])):
-        found += claim_warnings(claim.get("spec") or {}, f"spec.volumeClaimTemplates[{i}].{part}")
+        found += claim_warnings(claim.get("spec") or {}, f"spec.volumeClaimTemplates[{i}]{part}")
     if at(new, "spec.revisionHistoryLimit", 0) < 0:
         found.append(_HISTORY_TEXT)
     return found

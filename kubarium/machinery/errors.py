@@ -111,6 +111,7 @@ class ApiError(ClusterError):
         self.details = dict(details or {})
         self.status_code = self.code if code is None else code
         self.status_reason = self.reason if reason is None else reason
+        self.warnings: tuple[str, ...] = ()  # what the answer warns of besides
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
