@@ -119,9 +119,9 @@ def test_a_client_that_waits_to_be_asked_for_its_body_is_asked(shared_apiserver:
 
 
 def test_health_and_version_are_open_and_nothing_else_is(shared_apiserver: ApiServer) -> None:
-    for path in ("/healthz", "/livez", "/readyz", "/readyz/ping", "/readyz/store"):
+    for path in ("/healthz", "/livez", "/readyz", "/readyz/ping", "/readyz/etcd"):
         assert shared_apiserver.get(path, token="").body == "ok"
-    assert "[+]watchcache ok" in shared_apiserver.get("/readyz?verbose", token="").body
+    assert "[+]informer-sync ok" in shared_apiserver.get("/readyz?verbose", token="").body
     assert shared_apiserver.get("/readyz/none", token="").status == 404
     assert shared_apiserver.get("/version", token="").body["minor"] == "36"
     for method, path in (("GET", "/metrics"), ("GET", "/api"), ("GET", "/apis/x/v1/y"), ("GET", f"{DEFAULT}/pods")):
@@ -170,10 +170,10 @@ def test_openapi_documents_hang_together(shared_apiserver: ApiServer) -> None:
 def test_metrics_count_requests(shared_apiserver: ApiServer) -> None:
     shared_apiserver.get(f"{DEFAULT}/secrets")
     text = shared_apiserver.get("/metrics").body
-    assert (
-        'apiserver_request_total{verb="list",group="",version="v1",resource="secrets",subresource="",code="200"}'
-        in text
-    )
+    labels = 'dry_run="",group="",resource="secrets",scope="namespace",subresource="",verb="LIST",version="v1"'
+    assert f'apiserver_request_total{{code="200",component="apiserver",{labels}}} 1' in text
+    assert f'apiserver_request_duration_seconds_bucket{{component="apiserver",{labels},le="+Inf"}} 1' in text
+    assert 'apiserver_storage_objects{resource="namespaces"} 4' in text
     shared_apiserver.get("/apis/made.up/v1/names")
     assert "made.up" not in shared_apiserver.get("/metrics").body
 
