@@ -326,7 +326,8 @@ class Writer:
         (strategy.prepare_status_update if status else strategy.prepare_update)(new, old)
         check(resource, new, (strategy.validate_status_update if status else strategy.validate_update)(new, old))
         await self._admission.validate(attributes)
-        job.warnings.extend(strategy.warnings(new, old))
+        if not status:
+            job.warnings.extend(strategy.warnings(new, old))
 
     # -- delete --------------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from apiserver.registry.meta import (
 from apiserver.registry.pods_table import COLUMNS, row_conditions
 from apiserver.registry.podspec import check_pod_spec
 from apiserver.registry.podspec_defaults import default_pod
+from kubarium.machinery.resourcelists import Amounts, add, amounts, only, pod_level_set, same
 
 DEFAULT_GRACE_PERIOD_S = 30
 _STATUS_FINAL = ("Succeeded", "Failed")
@@ -153,23 +154,25 @@ def check_status_update(new: Object, old: Object, faults: Faults) -> None:
 
 
 def qos_class(spec: Object) -> str:
-    """Guaranteed, Burstable or BestEffort, from the cpu and memory requests and limits of all containers.
+    """Guaranteed, Burstable or BestEffort, from the cpu and memory of all containers, or of the pod itself.
 
     Source: Kubernetes documentation, "Pod Quality of Service Classes".
     """
     containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
-    requests, limits, guaranteed = set(), set(), True
-    for container in containers:
-        resources = container.get("resources") or {}
-        wanted, allowed = resources.get("requests") or {}, resources.get("limits") or {}
-        for name in ("cpu", "memory"):
-            request, limit = wanted.get(name, "0"), allowed.get(name, "0")
-            requests |= {name} if request not in ("0", 0) else set()
-            limits |= {name} if limit not in ("0", 0) else set()
-            guaranteed &= limit not in ("0", 0) and request == limit
+    holders = [spec] if pod_level_set(spec) else containers
+    requests, limits = _total(holders, "requests"), _total(holders, "limits")
     if not requests and not limits:
         return "BestEffort"
-    return "Guaranteed" if guaranteed and requests == limits == {"cpu", "memory"} else "Burstable"
+    each_has_both = all(_total([holder], "limits").keys() == {"cpu", "memory"} for holder in holders)
+    return "Guaranteed" if each_has_both and same(requests, limits) else "Burstable"
+
+
+def _total(holders: list[Object], kind: str) -> Amounts:
+    """Of cpu and memory, where they are not zero."""
+    total: Amounts = {}
+    for holder in holders:
+        add(total, only(amounts((holder.get("resources") or {}).get(kind)), ("cpu", "memory")))
+    return {name: amount for name, amount in total.items() if amount.value > 0}
 
 
 PODS = ResourceDef(
