@@ -23,7 +23,10 @@ class Subresource(NamedTuple):
 
 _CHANGE = ("get", "patch", "update")
 _STREAM = ("create", "get")
+_PROXY = ("create", "delete", "get", "patch", "update")
+_PROXY_KINDS = {"nodes": "NodeProxyOptions", "pods": "PodProxyOptions", "services": "ServiceProxyOptions"}
 SUBRESOURCES = {
+    "approval": Subresource(_CHANGE),
     "attach": Subresource(_STREAM, "PodAttachOptions"),
     "binding": Subresource(("create",), "Binding"),
     "ephemeralcontainers": Subresource(_CHANGE),
@@ -32,10 +35,17 @@ SUBRESOURCES = {
     "finalize": Subresource(("update",)),
     "log": Subresource(("get",)),
     "portforward": Subresource(_STREAM, "PodPortForwardOptions"),
+    "resize": Subresource(_CHANGE),
     "scale": Subresource(_CHANGE, "Scale", "autoscaling", "v1"),
     "status": Subresource(_CHANGE),
     "token": Subresource(("create",), "TokenRequest", "authentication.k8s.io", "v1"),
 }
+
+
+def subresource(resource: ResourceDef, name: str) -> Subresource:
+    if name == "proxy":
+        return Subresource(_PROXY, _PROXY_KINDS[resource.plural])
+    return SUBRESOURCES[name]
 
 
 def _optional(resource: ResourceDef) -> Json:
@@ -106,7 +116,7 @@ def _resource_list(registry: Registry, group: str, version: str) -> Json:
 
 
 def _legacy_subresource(resource: ResourceDef, name: str) -> Json:
-    sub = SUBRESOURCES[name]
+    sub = subresource(resource, name)
     found: Json = {"name": f"{resource.plural}/{name}", "singularName": "", "namespaced": resource.namespaced}
     if sub.group:
         found |= {"group": sub.group, "version": sub.version}
@@ -162,6 +172,6 @@ def _aggregated_resource(r: ResourceDef) -> Json:
 
 
 def _aggregated_subresource(r: ResourceDef, name: str) -> Json:
-    sub = SUBRESOURCES[name]
+    sub = subresource(r, name)
     kind = _kind(sub.kind or r.kind, sub.group, sub.version)
     return {"subresource": name, "responseKind": kind, "verbs": list(sub.verbs)}
