@@ -15,6 +15,7 @@ from typing import TypeVar
 from apiserver.admission.chain import Chain
 from apiserver.allocators import ServiceAllocator
 from apiserver.auth.authorizer import Authorizer, named, refused
+from apiserver.componentstatuses import ComponentStatuses
 from apiserver.reads import Reader
 from apiserver.request import (
     DeleteOptions,
@@ -86,6 +87,7 @@ class Pipeline:
         self.reader = Reader(parts.state)
         self.writer = Writer(parts.state, parts.admission, parts.services)
         self._reviews = parts.reviews
+        self._components = ComponentStatuses(parts.state)
         self.writing: set[asyncio.Future[Written]] = set()
         self._subresources = Subresources(self.reader, self.writer, parts.tokens)
 
@@ -104,11 +106,15 @@ class Pipeline:
         await self.allow(request)
         if request.subresource == "scale":
             return await self._subresources.scale(request)
+        if request.resource.live:
+            return await self._components.get(request)
         return await self.reader.get(request, resource_version)
 
     @_answered
     async def list(self, request: Request, options: ListOptions) -> Listed:
         await self.allow(request, options.field_selector)
+        if request.resource.live:
+            return await self._components.list(request, options)
         return await self.reader.list(request, options)
 
     @_unbroken

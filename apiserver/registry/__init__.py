@@ -41,6 +41,7 @@ __all__ = ["REGISTRY", "Column", "Object", "Registry", "ResourceDef", "Strategy"
 
 REGISTRY = Registry(
     (
+        core.COMPONENTSTATUSES,
         core.CONFIGMAPS,
         core.ENDPOINTS,
         events.EVENTS,

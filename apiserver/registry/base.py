@@ -117,6 +117,7 @@ class ResourceDef:
     to_storage: Callable[[Object], Object] | None = None
     from_storage: Callable[[Object], Object] | None = None
     deprecation: str = ""
+    live: bool = False  # made when it is asked for, never stored: ComponentStatus
     storage_version_hash: str = ""
     row_conditions: Callable[[Object], list[Object]] = field(default=_no_conditions)  # of a Table's row
     row_object: Callable[[Object], Object] = field(default=_as_it_is)  # whose metadata a Table's row shows

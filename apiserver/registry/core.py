@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
 
 from apiserver.registry import names
 from apiserver.registry.base import Column, Object, ResourceDef, Strategy
@@ -454,5 +455,42 @@ ENDPOINTS = ResourceDef(
         prepare_update=keep_generation,
         validate_update=updating(_check_endpoints_update),
         allow_create_on_update=True,
+    ),
+)
+
+
+# --- ComponentStatus
+
+
+def _health(key: str, absent: str) -> Callable[[Object, float], str]:
+    """A cell out of the condition Healthy."""
+
+    def cell(obj: Object, _now: float) -> str:
+        found = next((c for c in obj.get("conditions") or () if c.get("type") == "Healthy"), None)
+        return absent if found is None else str(found.get(key, ""))
+
+    return cell
+
+
+def _health_cell(obj: Object, now: float) -> str:
+    return {"True": "Healthy", "": "Unknown"}.get(_health("status", "")(obj, now), "Unhealthy")
+
+
+COMPONENTSTATUSES = ResourceDef(
+    "",
+    "v1",
+    "ComponentStatus",
+    "componentstatuses",
+    "componentstatus",
+    namespaced=False,
+    short_names=("cs",),
+    verbs=("get", "list"),
+    live=True,
+    deprecation="v1 ComponentStatus is deprecated in v1.19+",
+    columns=(
+        NAME,
+        Column("Status", "string", "Status of the component conditions", _health_cell),
+        Column("Message", "string", "Message of the component conditions", _health("message", "")),
+        Column("Error", "string", "Error of the component conditions", _health("error", "")),
     ),
 )

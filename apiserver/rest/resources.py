@@ -21,9 +21,10 @@ from apiserver.rest.negotiation import JSON, Accepted, Shape, accepted
 from apiserver.rest.paths import Target
 from apiserver.subresources import delete_options
 from apiserver.watchcache import Batch, Event
-from kubarium.machinery.errors import BadRequest, UnsupportedMediaType
+from kubarium.machinery.errors import BadRequest, MethodNotAllowed, UnsupportedMediaType
 
 SHAPES = frozenset({Shape.TABLE, Shape.METADATA})
+NO_SHAPES: frozenset[Shape] = frozenset()  # of questions that are never stored
 LIST_SHAPES = frozenset({Shape.TABLE, Shape.METADATA_LIST})
 WATCH_SHAPES = frozenset({Shape.TABLE, Shape.METADATA})
 PART_METHODS = {
@@ -59,6 +60,9 @@ def verb_of(method: str, target: Target, resource: ResourceDef, query: queries.Q
     verb = COLLECTION_VERBS.get(method, "")
     if verb == "list" and (target.watch or queries.is_watch(query)):
         verb = "watch"
+        if "watch" not in resource.verbs and "list" in resource.verbs:
+            text = f'watch is not supported on resources of kind "{resource.plural}"'
+            raise MethodNotAllowed(text, details={"kind": resource.plural})
     if verb not in resource.verbs or (verb != "list" and verb != "watch" and not in_scope(target, resource)):
         raise NotAllowed
     return verb
@@ -114,7 +118,7 @@ class Resources:
         return json_answer(data, media_type=shape.content_type, warnings=exchange.warnings)
 
     async def _write(self, exchange: Exchange, request: Request) -> web.Response:
-        shape = accepted(exchange.accept, SHAPES)
+        shape = accepted(exchange.accept, SHAPES if "get" in request.resource.verbs else NO_SHAPES)
         options = queries.write_options(exchange.query, exchange.user_agent)
         media_type = exchange.content_type
         if request.verb != "patch" and media_type not in BODY_TYPES:
@@ -219,8 +223,14 @@ class Resources:
 
 
 def encode_list(resource: ResourceDef, listed: Listed) -> bytes:
-    """A List out of stored bytes. Items of a list do not repeat kind and apiVersion, which stand first in each."""
-    head = {"kind": f"{resource.kind}List", "apiVersion": resource.api_version, "metadata": list_meta(listed)}
+    """A List out of stored bytes. Items of a list do not repeat kind and apiVersion, which stand first in each; those of
+    custom kinds do.
+    """
+    kind = resource.list_kind or f"{resource.kind}List"
+    head = {"kind": kind, "apiVersion": resource.api_version, "metadata": list_meta(listed)}
+    if resource.custom is not None:
+        whole = b",".join(entry.data for entry in listed.entries)
+        return b"".join((orjson.dumps(head)[:-1], b',"items":[', whole, b"]}\n"))
     common = orjson.dumps({"kind": resource.kind, "apiVersion": resource.api_version})[:-1] + b","
     skip = len(common)
     items = [b"{" + entry.data[skip:] if entry.data.startswith(common) else entry.data for entry in listed.entries]
@@ -228,7 +238,7 @@ def encode_list(resource: ResourceDef, listed: Listed) -> bytes:
 
 
 def list_meta(listed: Listed) -> dict[str, object]:
-    meta: dict[str, object] = {"resourceVersion": str(listed.revision)}
+    meta: dict[str, object] = {"resourceVersion": str(listed.revision)} if listed.revision else {}
     if listed.continue_token:
         meta["continue"] = listed.continue_token
         if listed.remaining:

@@ -166,6 +166,7 @@ class RestServer:
         try:
             exchange.verb = verb = verb_of(exchange.method, target, resource, exchange.query)
         except NotAllowed:
+            exchange.warnings = ()
             await self._doors.pipeline.allow(asked(exchange, target))
             raise
         request = Request(exchange.user, verb, resource, target.namespace, object_name(target), target.subresource)
