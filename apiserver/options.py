@@ -169,7 +169,11 @@ def _bad_token(text: str) -> BadRequest:
 
 
 def _dry_run(values: Sequence[str]) -> list[StatusCause]:
-    return [_unsupported("dryRun", value, (ALL,)) for value in values if value != ALL]
+    """All of the values are shown where one is wrong."""
+    if all(value == ALL for value in values):
+        return []
+    shown = json.dumps(list(values), separators=(",", ":"))
+    return [StatusCause("FieldValueNotSupported", f'Unsupported value: {shown}: supported values: "{ALL}"', "dryRun")]
 
 
 def _unprintable(manager: str) -> list[StatusCause]:

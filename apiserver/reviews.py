@@ -69,7 +69,7 @@ class Reviews:
         blank: Object = {"kind": kind, "apiVersion": request.resource.api_version, "metadata": {}}
         match kind:
             case "TokenReview":
-                return review | {"status": self._token(spec)}
+                return review | {"status": self._token(spec, review.get("status") or {})}
             case "SelfSubjectReview":
                 blank["metadata"]["creationTimestamp"] = format_timestamp(self._clock())
                 return blank | {"status": {"userInfo": shown(request.user)}}
@@ -81,15 +81,17 @@ class Reviews:
             raise Invalid.of(AUTHORIZATION, "", "", faults)
         return review | {"status": self._access(request.user if kind == SELF else subject_of(spec), spec)}
 
-    def _token(self, spec: Object) -> Object:
+    def _token(self, spec: Object, sent: Object) -> Object:
+        """What a client has sent as the status stays where nothing is said instead, as upstream."""
         token, audiences = spec.get("token", ""), spec.get("audiences") or ()
         if not token:
             raise BadRequest("token is required for TokenReview in authentication")
         verdict = self._authenticator.judge_token(token, audiences)
+        status = {key: value for key, value in sent.items() if key != "authenticated"}
         if verdict.user is None:
             error = "invalid bearer token"
-            return {"error": f"[{error}, {verdict.trouble}]" if verdict.trouble else error, "user": {}}
-        status: Object = {"authenticated": True, "user": shown(verdict.user)}
+            return {"user": {}, **status, "error": f"[{error}, {verdict.trouble}]" if verdict.trouble else error}
+        status |= {"authenticated": True, "user": shown(verdict.user)}
         return status | ({"audiences": list(verdict.audiences)} if verdict.audiences else {})
 
     def _rules(self, user: User, spec: Object) -> Object:

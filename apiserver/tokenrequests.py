@@ -119,13 +119,12 @@ class TokenIssuer:
 
 
 def match_account(metadata: Object, request: Request) -> None:
-    """Raises Invalid where the body names another account than the path."""
+    """Raises Invalid or BadRequest where the body names another account than the path."""
+    if metadata.get("namespace") and metadata["namespace"] != request.namespace:
+        raise BadRequest("the namespace of the provided object does not match the namespace sent on the request")
     faults = Faults()
     if metadata.get("name") and metadata["name"] != request.name:
         faults.invalid("metadata.name", metadata["name"], "must match the service account name if specified")
-    elif metadata.get("namespace") and metadata["namespace"] != request.namespace:
-        text = "must match the service account namespace if specified"
-        faults.invalid("metadata.namespace", metadata["namespace"], text)
     if faults:
         raise Invalid.of(GROUP, KIND, request.name, faults)
 

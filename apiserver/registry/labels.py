@@ -22,7 +22,7 @@ def check_selector(selector: Selector, path: str, faults: Faults, *, allow_bad_v
         check_requirement(term, f"{path}.matchExpressions[{i}]", faults, allow_bad_values)
 
 
-def check_requirement(term: Mapping[str, Any], path: str, faults: Faults, allow_bad_values: bool) -> None:
+def check_requirement(term: Mapping[str, Any], path: str, faults: Faults, allow_bad_values: bool = False) -> None:
     operator, values = term.get("operator", ""), term.get("values") or []
     if operator in ("In", "NotIn") and not values:
         faults.required(f"{path}.values", "must be specified when `operator` is 'In' or 'NotIn'")

@@ -209,7 +209,7 @@ class Invalid(ApiError):
         details: dict[str, Any] = {"name": name} if name else {}
         if group:
             details["group"] = group
-        details |= {"kind": kind, "causes": [c.to_dict() for c in causes]}
+        details |= ({"kind": kind} if kind else {}) | {"causes": [c.to_dict() for c in causes]}
         return cls(f'{gk} "{name}" is invalid: {text}', details=details)
 
 
