@@ -52,7 +52,9 @@ def plan_delete(resource: ResourceDef, obj: Object, wanted: DeleteOptions, now: 
     """`obj` is the caller's own and is changed. `now` in seconds since the epoch."""
     if resource.plural == "namespaces" and not resource.group:
         return _plan_namespace(obj, now)
-    finalizers_changed = set_finalizers(obj["metadata"], wanted)
+    if resource.plural == "customresourcedefinitions" and not obj["metadata"].get("deletionTimestamp"):
+        return _plan_definition(obj, now)
+    finalizers_changed = set_finalizers(obj["metadata"], wanted, orphans=resource.strategy.orphans)
     graceful = resource.strategy.graceful_delete
     plan = _plan_graceful(resource, obj, wanted, now) if graceful else _plan_plain(obj, now)
     return Plan(plan.obj, plan.changed or finalizers_changed, plan.remove)
@@ -65,6 +67,8 @@ def _plan_plain(obj: Object, now: float) -> Plan:
     if metadata.get("deletionTimestamp"):
         return Plan(obj)
     mark(metadata, now, 0)
+    if metadata.get("generation"):
+        metadata["generation"] += 1
     return Plan(obj, changed=True)
 
 
@@ -106,16 +110,43 @@ def _plan_namespace(obj: Object, now: float) -> Plan:
     return Plan(obj, remove=is_released(obj))
 
 
+def _plan_definition(obj: Object, now: float) -> Plan:
+    """A CustomResourceDefinition ends when its objects are gone: until then a finalizer of the server's own holds it."""
+    from apiserver.custom.conditions import CLEANUP_FINALIZER, PENDING, set_condition
+
+    metadata = obj["metadata"]
+    metadata["deletionTimestamp"] = format_timestamp(now)
+    if CLEANUP_FINALIZER not in (metadata.get("finalizers") or ()):
+        metadata["finalizers"] = [*(metadata.get("finalizers") or ()), CLEANUP_FINALIZER]
+    set_condition(obj, PENDING, format_timestamp(now))
+    return Plan(obj, changed=True)
+
+
 def mark(metadata: Object, when: float, grace_s: int) -> None:
     metadata["deletionTimestamp"] = format_timestamp(when)
     metadata["deletionGracePeriodSeconds"] = grace_s
 
 
-def set_finalizers(metadata: Object, wanted: DeleteOptions) -> bool:
-    """Orphan and foreground deletion are finalizers that the garbage collector acts on; True where they changed."""
+def is_unsaid(wanted: DeleteOptions) -> bool:
+    """Whether a request leaves it open what shall become of what the object owns."""
+    return not wanted.propagation_policy and wanted.orphan_dependents is None
+
+
+def warnings_of(resource: ResourceDef, wanted: DeleteOptions) -> tuple[str, ...]:
+    text = resource.strategy.delete_warning
+    return (text,) if text and is_unsaid(wanted) else ()
+
+
+def set_finalizers(metadata: Object, wanted: DeleteOptions, *, orphans: bool = False) -> bool:
+    """Orphan and foreground deletion are finalizers that the garbage collector acts on; True where they changed.
+
+    `orphans`: the kind's own policy, where neither the request nor a finalizer says another.
+    """
     policy = wanted.propagation_policy
     if not policy and wanted.orphan_dependents is not None:
         policy = ORPHAN if wanted.orphan_dependents else BACKGROUND
+    if not policy and orphans and not set(FINALIZER_OF.values()) & set(metadata.get("finalizers") or ()):
+        policy = ORPHAN
     if not policy:
         return False
     before: list[Any] = metadata.get("finalizers") or []

@@ -13,6 +13,7 @@ from apiserver.registry import priorities
 from kubarium.machinery.errors import StatusCause
 
 if TYPE_CHECKING:
+    from apiserver.request import User
     from apiserver.custom.kinds import CustomKind
 
 Object = dict[str, Any]
@@ -64,6 +65,18 @@ def _no_conditions(_: Object) -> list[Object]:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """How a subresource that shows the whole object changes it: pods/resize, certificatesigningrequests/approval.
+
+    `prepare` keeps what is none of its business, `validate` is asked afterwards.
+    """
+
+    prepare: Callable[[Object, Object], None]
+    validate: Callable[[Object, Object], list[StatusCause]]
+    warnings: Callable[[Object, Object | None], list[str]] = _no_warnings
+
+
+@dataclass(frozen=True, slots=True)
 class Strategy:
     """How objects of a resource come to be and change; each function is pure and changes only its first argument.
 
@@ -83,8 +96,13 @@ class Strategy:
     prepare_status_update: Callable[[Object, Object], None] = _nothing_update
     validate_status_update: Callable[[Object, Object], list[StatusCause]] = _valid_update
     warnings: Callable[[Object, Object | None], list[str]] = _no_warnings  # of a create (no old object) or an update
+    status_warnings: Callable[[Object, Object | None], list[str]] = _no_warnings  # of a status update
+    parts: Mapping[str, Part] = field(default_factory=dict)  # the other subresources that change the object, by name
+    sign: Callable[[Object, User], None] | None = None  # who makes the object is written into it, after prepare_create
     allow_create_on_update: bool = False
     allow_unconditional_update: bool = True
+    orphans: bool = False  # a delete that does not say leaves what the object owns
+    delete_warning: str = ""  # of a delete that does not say what shall become of what the object owns
     graceful_delete: bool = False  # pods: deletionTimestamp first, gone when the kubelet confirms
     # With graceful_delete: seconds of grace, from what the request asked for (None: nothing); 0 deletes at once.
     grace_period_s: Callable[[Object, int | None], int] = _no_grace

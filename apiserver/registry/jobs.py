@@ -30,6 +30,10 @@ _TRACKING_TEXT = (
     "In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, Kubernetes "
     "might not be able to track completedIndexes when a big number of indexes fail"
 )
+_DELETE_TEXT = (
+    "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set "
+    "propagationPolicy=Orphan to suppress this warning"
+)
 _IMMUTABLE = (
     ("completionMode", "*string"),
     ("podFailurePolicy", "*batch.v1.PodFailurePolicy"),
@@ -283,5 +287,7 @@ JOBS = ResourceDef(
         prepare_status_update=status_only,
         validate_status_update=updating(check_status_update),
         warnings=_warnings,
+        orphans=True,
+        delete_warning=_DELETE_TEXT,
     ),
 )

@@ -140,10 +140,11 @@ def _check_format(text: str, completions: int, key: str, faults: Faults) -> None
 
 def _check_rest(write: _Write, faults: Faults) -> None:
     status, path = write.status, "status.conditions"
-    terminating, ready = status.get("terminating") or 0, status.get("ready") or 0
+    terminating, ready = status.get("terminating") or 0, status.get("ready")
     if (write.finishing or write.changed("terminating")) and terminating > 0 and write.finished:
         faults.invalid("status.terminating", terminating, "terminating>0 is invalid for finished job")
-    if (write.changed("ready") or write.changed("active", 0)) and ready > status.get("active", 0):
+    counted = ready is not None and (write.changed("ready") or write.changed("active", 0))
+    if counted and ready > status.get("active", 0):
         faults.invalid("status.ready", ready, "cannot set more ready pods than active")
     if write.criteria and write.failed:
         faults.wrong(path, "cannot set SuccessCriteriaMet=True and Failed=true conditions")

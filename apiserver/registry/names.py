@@ -91,8 +91,9 @@ def too_long(limit: int) -> str:
     return f"must be no more than {limit} bytes"
 
 
-def _sized(value: str, limit: int, matches: bool, text: str) -> list[str]:
-    faults = [] if len(value) <= limit else [too_long(limit)]
+def _sized(value: str, limit: int, matches: bool, text: str, unit: str = "characters") -> list[str]:
+    """`unit`: upstream counts bytes everywhere, and says so in newer texts."""
+    faults = [] if len(value) <= limit else [f"must be no more than {limit} {unit}"]
     return faults if matches else [*faults, text]
 
 
@@ -144,7 +145,8 @@ def _key(value: str, kind: str) -> list[str]:
         return [f"a {kind} {_KEY_TEXT} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"]
     faults = []
     if slash:
-        found = dns1123_subdomain(prefix) if prefix else ["must be non-empty"]
+        text = _sized(prefix, 253, bool(_subdomain(prefix)), _SUBDOMAIN_TEXT, "bytes")
+        found = text if prefix else ["must be non-empty"]
         faults += [f"prefix part {text}" for text in found]
     if not name:
         faults.append("name part must be non-empty")
@@ -167,7 +169,7 @@ def qualified_name(value: str) -> list[str]:
 
 @lru_cache(4096)
 def label_value(value: str) -> tuple[str, ...]:
-    return tuple(_sized(value, 63, bool(_label_value(value)), _LABEL_VALUE_TEXT))
+    return tuple(_sized(value, 63, bool(_label_value(value)), _LABEL_VALUE_TEXT, "bytes"))
 
 
 def config_map_key(value: str) -> list[str]:

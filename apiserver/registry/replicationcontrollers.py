@@ -63,7 +63,8 @@ def _check_spec(spec: Object, faults: Faults, *, before: Object | None = None) -
 
 
 def _check(obj: Object, faults: Faults) -> None:
-    check_meta(obj, True, names.name_is_subdomain, faults)
+    metadata = {k: v for k, v in obj["metadata"].items() if k != "generateName"}  # only what was made of it is checked
+    check_meta({"metadata": metadata}, True, names.name_is_subdomain, faults)
     _check_spec(obj.get("spec") or {}, faults)
 
 
@@ -115,6 +116,7 @@ REPLICATIONCONTROLLERS = ResourceDef(
         prepare_status_update=status_only,
         validate_status_update=updating(_check_status),
         warnings=warnings,
+        orphans=True,
     ),
 )
 

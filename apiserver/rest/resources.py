@@ -11,6 +11,7 @@ from aiohttp import web
 
 from apiserver import codec, tables
 from apiserver.decode import PROTOBUF_TYPE
+from apiserver.deletion import warnings_of
 from apiserver.pipeline import Pipeline
 from apiserver.registry.base import ResourceDef
 from apiserver.replies import NotAllowed
@@ -137,13 +138,17 @@ class Resources:
 
     async def _delete(self, exchange: Exchange, request: Request) -> web.Response:
         shape = accepted(exchange.accept, SHAPES)
-        written = await self._pipeline.delete(request, await self._delete_options(exchange))
+        wanted = await self._delete_options(exchange)
+        exchange.warnings = (*exchange.warnings, *warnings_of(request.resource, wanted))
+        written = await self._pipeline.delete(request, wanted)
         return self._object(exchange, request, shape, written.body, warnings=written.warnings)
 
     async def _delete_collection(self, exchange: Exchange, request: Request) -> web.Response:
         shape = accepted(exchange.accept, LIST_SHAPES)
         wanted = queries.list_options(exchange.query)
-        listed = await self._pipeline.delete_collection(request, wanted, await self._delete_options(exchange))
+        deleting = await self._delete_options(exchange)
+        exchange.warnings = (*exchange.warnings, *warnings_of(request.resource, deleting))
+        listed = await self._pipeline.delete_collection(request, wanted, deleting)
         return self._listed(exchange, request, shape, listed)
 
     async def _delete_options(self, exchange: Exchange) -> DeleteOptions:
