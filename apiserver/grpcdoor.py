@@ -27,12 +27,13 @@ from apiserver.grpctls import TlsFront, private_folder
 from apiserver.pipeline import Pipeline
 from apiserver.registry.base import Registry
 from apiserver.request import DeleteOptions, ListOptions, Request, User, WriteOptions
+from apiserver.rest.dispatch import is_served, object_name
 from apiserver.rest.exchange import BODY_LIMIT, timed_out, too_large
+from apiserver.rest.identity import BEARER
 from apiserver.rest.limits import MUTATING, READ_ONLY, Limits
 from apiserver.rest.metrics import Call, Metrics
 from apiserver.rest.paths import Target
 from apiserver.rest.resources import parse_options, verb_of
-from apiserver.rest.server import BEARER, is_served, object_name
 from apiserver.subresources import delete_options
 from apiserver.watchcache import Event
 from kubarium.machinery.errors import ApiError, BadRequest, InternalError, NotFound, Unauthorized
@@ -181,8 +182,8 @@ class GrpcDoor:
             request, code = None, 200
             try:
                 request = self._request(method, message, self._user(context, metadata))
-                with self._behind.limits.admitted(kind):
-                    async with asyncio.timeout(self._behind.request_timeout_s):
+                async with asyncio.timeout(self._behind.request_timeout_s):
+                    async with self._behind.limits.admitted(kind, request.user.name):
                         return await answer(request, message, metadata.get("user-agent", ""))
             except Exception as err:
                 failure = _failure(err, method)

@@ -16,7 +16,7 @@ from apiserver.admission.chain import Chain
 from apiserver.allocators import ServiceAllocator
 from apiserver.auth.authorizer import Authorizer, named, refused
 from apiserver.componentstatuses import ComponentStatuses
-from apiserver.reads import Reader
+from apiserver.reads import Reader, WatchSession
 from apiserver.request import (
     DeleteOptions,
     Listed,
@@ -37,6 +37,8 @@ from kubarium.machinery.errors import StoreUnavailable
 __all__ = ["DeleteOptions", "ListOptions", "Listed", "Pipeline", "Request", "User", "WriteOptions", "Written"]
 
 T = TypeVar("T")
+
+PLAIN = ("", "status")  # what a get answers with the object as it is stored
 
 
 def _answered(call: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
@@ -101,6 +103,18 @@ class Pipeline:
                 name = named(field_selector) if request.verb in ("list", "watch") else ""
                 raise refused(request, decision.reason, name=name)
 
+    def get_now(self, request: Request, resource_version: str = "") -> bytes | None:
+        """The object, where everything is at hand; None: ask `get`, which also says what is not allowed."""
+        if request.subresource not in PLAIN or request.resource.live or not self.authorizer.authorize(request).allowed:
+            return None
+        return self.reader.get_now(request, resource_version)
+
+    def list_now(self, request: Request, options: ListOptions) -> Listed | None:
+        """The list, where everything is at hand; None: ask `list`."""
+        if request.resource.live or not self.authorizer.authorize(request, options.field_selector).allowed:
+            return None
+        return self.reader.list_now(request, options)
+
     @_answered
     async def get(self, request: Request, *, resource_version: str = "") -> bytes:
         await self.allow(request)
@@ -152,6 +166,11 @@ class Pipeline:
         found = await self.reader.list(request, listed)
         await self.writer.delete_all(request, found.entries, options)
         return replace(found, continue_token="", remaining=None)
+
+    @_answered
+    async def open_watch(self, request: Request, options: ListOptions) -> WatchSession:
+        await self.allow(request, options.field_selector)
+        return await self.reader.open_watch(request, options)
 
     async def watch(self, request: Request, options: ListOptions) -> AsyncGenerator[Batch, None]:
         await self.allow(request, options.field_selector)

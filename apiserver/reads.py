@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 
 import orjson
@@ -33,16 +32,14 @@ class Reader:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._watches: set[asyncio.Timeout] = set()
+        self._sessions: set[WatchSession] = set()
         self._stopping = False
 
     def end_watches(self) -> None:
         """End every watch cleanly, and those that are still to come: the server stops."""
         self._stopping = True
-        now = asyncio.get_running_loop().time()
-        for timeout in list(self._watches):
-            with suppress(RuntimeError):  # it has just expired by itself
-                timeout.reschedule(now)
+        for session in tuple(self._sessions):
+            session.stop()
 
     async def get(self, request: Request, resource_version: str = "") -> bytes:
         """The object's JSON. `resource_version` "0": whatever the cache has; else not older than it, or the newest."""
@@ -57,6 +54,15 @@ class Reader:
             raise replies.not_found(resource, request.name)
         return served(resource, entry.data)
 
+    def get_now(self, request: Request, resource_version: str = "") -> bytes | None:
+        """The object's JSON, where the cache is known to be new enough; None: ask `get`. Raises NotFound."""
+        if resource_version != "0" and (resource_version or not self._state.is_current()):
+            return None
+        entry = self._state.peek(request.resource, request.namespace, request.name)
+        if entry is None:
+            raise replies.not_found(request.resource, request.name)
+        return served(request.resource, entry.data)
+
     # -- lists ---------------------------------------------------------------------------------------------------------
 
     async def list(self, request: Request, wanted: ListOptions) -> Listed:
@@ -67,9 +73,18 @@ class Reader:
             listed = await self._continued(request, wanted, selection)
         else:
             listed = await self._first(request, wanted, selection)
-        if resource.from_storage is not None:
-            return replace(listed, entries=[served_entry(resource, entry) for entry in listed.entries])
-        return listed
+        return served_list(resource, listed)
+
+    def list_now(self, request: Request, wanted: ListOptions) -> Listed | None:
+        """The list, where the cache is known to be new enough for it; None: ask `list`."""
+        if wanted.continue_token or wanted.resource_version_match:
+            return None
+        if wanted.resource_version not in ("", "0") or (not wanted.resource_version and not self._state.is_current()):
+            return None
+        options.check_list(wanted)
+        resource = request.resource
+        selection = parse_selection(resource, wanted.label_selector, wanted.field_selector)
+        return served_list(resource, self._cached(request, wanted, selection, prefix_of(request, selection)))
 
     async def _first(self, request: Request, wanted: ListOptions, selection: Selection) -> Listed:
         revision = options.list_revision(wanted.resource_version)
@@ -83,6 +98,10 @@ class Reader:
             await self._state.wait_for(revision)
         elif wanted.resource_version != "0":
             await self._state.caught_up()
+        return self._cached(request, wanted, selection, prefix)
+
+    def _cached(self, request: Request, wanted: ListOptions, selection: Selection, prefix: str) -> Listed:
+        """What the cache has now."""
         cache = self._state.cache
         entries: Sequence[Entry]
         if selection.name is not None and (request.namespace or not request.resource.namespaced):
@@ -144,40 +163,41 @@ class Reader:
 
     # -- watches -------------------------------------------------------------------------------------------------------
 
-    async def watch(self, request: Request, wanted: ListOptions) -> AsyncGenerator[Batch, None]:
-        """See `apiserver.request.Api.watch`."""
+    async def open_watch(self, request: Request, wanted: ListOptions) -> WatchSession:
+        """A watch that stands. `close` it at its end."""
         options.check_watch(wanted)
         resource = request.resource
         selection = parse_selection(resource, wanted.label_selector, wanted.field_selector)
         if request.name:
             selection = parse_selection(resource, wanted.label_selector, f"{NAME}={request.name}")
         revision = options.watch_revision(wanted.resource_version)
+        limit_s = wanted.timeout_s or DEFAULT_WATCH_S * random.uniform(1, 2)
         try:
             watcher = await self._watcher(prefix_of(request, selection), revision, wanted, selection)
         except Compacted as err:
-            yield Batch()
-            yield Batch([expired(err)])
-            return
-        yield Batch()  # the watch stands: the front end may say so
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + (wanted.timeout_s or DEFAULT_WATCH_S * random.uniform(1, 2))
-        convert = event_converter(resource)
-        while not self._stopping:
-            try:
-                with self._ending_at(deadline) as timeout:
-                    async with timeout:
-                        item = await anext(watcher)
-            except TimeoutError:
-                return
-            except Compacted as err:
-                yield Batch([expired(err)])
-                return
-            if isinstance(item, Batch):
-                yield item if convert is None else Batch(map(convert, item))
-            elif wanted.allow_bookmarks:
-                ends_initial = isinstance(item, InitialEventsEnd)
-                if not ends_initial or wanted.send_initial_events:
-                    yield Batch([bookmark(resource, item.revision, initial=ends_initial)])
+            return WatchSession(resource, wanted, None, limit_s, self._sessions, err)
+        session = WatchSession(resource, wanted, watcher, limit_s, self._sessions)
+        if self._stopping:
+            session.stop()
+        return session
+
+    async def watch(self, request: Request, wanted: ListOptions) -> AsyncGenerator[Batch, None]:
+        """See `apiserver.request.Api.watch`."""
+        session = await self.open_watch(request, wanted)
+        news = asyncio.Event()
+        session.listen(news.set)
+        try:
+            yield Batch()  # the watch stands: the front end may say so
+            while True:
+                news.clear()
+                if (batch := session.poll()) is not None:
+                    yield batch
+                elif session.ended:
+                    return
+                else:
+                    await news.wait()
+        finally:
+            session.close()
 
     async def _watcher(self, prefix: str, revision: int, wanted: ListOptions, selection: Selection) -> Watcher:
         """From the state now where it is asked for (or no version is named), else from `revision` on."""
@@ -192,15 +212,76 @@ class Reader:
         after = None if initial else revision or cache.revision
         return cache.watch(prefix, after=after, predicate=selection.predicate, bookmark_interval_s=BOOKMARK_INTERVAL_S)
 
-    @contextmanager
-    def _ending_at(self, deadline: float) -> Iterator[asyncio.Timeout]:
-        """A timeout that `end_watches` can bring forward."""
-        timeout = asyncio.timeout_at(deadline)
-        self._watches.add(timeout)
+
+class WatchSession:
+    """One watch: `poll` it until it has nothing, then it calls the listener when there is news.
+
+    It ends by itself after `limit_s` seconds, by `stop`, or when it can no longer tell everything.
+    """
+
+    def __init__(
+        self,
+        resource: ResourceDef,
+        wanted: ListOptions,
+        watcher: Watcher | None,
+        limit_s: float,
+        sessions: set[WatchSession],
+        trouble: Compacted | None = None,
+    ) -> None:
+        """`watcher` None: the watch could not begin, because of `trouble`. `sessions`: where it stands while open."""
+        self.ended = False
+        self._resource = resource
+        self._bookmarks = wanted.allow_bookmarks
+        self._tells_initial = bool(wanted.send_initial_events)
+        self._watcher = watcher
+        self._trouble = trouble
+        self._convert = event_converter(resource)
+        self._listener: Callable[[], None] | None = None
+        self._sessions = sessions
+        self._limit = asyncio.get_running_loop().call_later(limit_s, self.stop)
+        sessions.add(self)
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """`listener` is called once after each `poll` that gave nothing, when polling again is of use."""
+        self._listener = listener
+        if self._watcher is not None:
+            self._watcher.listen(listener)
+
+    def poll(self) -> Batch | None:
+        """The next events, none where there are none now or the watch has ended."""
+        if self.ended:
+            return None
+        if self._watcher is None:
+            self.ended = True
+            assert self._trouble is not None
+            return Batch([expired(self._trouble)])
         try:
-            yield timeout
-        finally:
-            self._watches.discard(timeout)
+            while (item := self._watcher.poll()) is not None:
+                if isinstance(item, Batch):
+                    return item if self._convert is None else Batch(map(self._convert, item))
+                if self._bookmarks:
+                    ends_initial = isinstance(item, InitialEventsEnd)
+                    if not ends_initial or self._tells_initial:
+                        return Batch([bookmark(self._resource, item.revision, initial=ends_initial)])
+        except Compacted as err:
+            self.ended = True
+            return Batch([expired(err)])
+        return None
+
+    def stop(self) -> None:
+        """End the watch, cleanly."""
+        self.ended = True
+        if self._listener is not None:
+            self._listener()
+
+    def close(self) -> None:
+        """Nobody listens any more."""
+        self.ended = True
+        self._listener = None
+        self._limit.cancel()
+        self._sessions.discard(self)
+        if self._watcher is not None:
+            self._watcher.close()
 
 
 def prefix_of(request: Request, selection: Selection) -> str:
@@ -226,6 +307,12 @@ def served(resource: ResourceDef, data: bytes) -> bytes:
     if resource.from_storage is None:
         return data
     return orjson.dumps(resource.from_storage(codec.decode(data)))
+
+
+def served_list(resource: ResourceDef, listed: Listed) -> Listed:
+    if resource.from_storage is None:
+        return listed
+    return replace(listed, entries=[served_entry(resource, entry) for entry in listed.entries])
 
 
 def served_entry(resource: ResourceDef, entry: Entry) -> Entry:

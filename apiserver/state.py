@@ -25,6 +25,11 @@ class State:
         """The object as the cache has it: perhaps a moment old."""
         return self.cache.get(resource.key(namespace, name))
 
+    def is_current(self) -> bool:
+        """Whether the cache is known to hold every write acknowledged so far, without asking the store."""
+        revision = self.store.revision_now()
+        return revision is not None and revision <= self.cache.revision and self.cache.has_synced
+
     async def current(self, resource: ResourceDef, namespace: str, name: str) -> Entry | None:
         """The object at a revision at least that of every write acknowledged before the call."""
         await self.caught_up()

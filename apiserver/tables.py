@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
+import msgspec
 import orjson
 
 from apiserver import schemas
@@ -92,6 +93,27 @@ def _row(resource: ResourceDef, obj: Object, api_version: str, include: str, now
 
 def _partial(obj: Object, api_version: str) -> Object:
     return {"kind": "PartialObjectMetadata", "apiVersion": api_version, "metadata": obj.get("metadata") or {}}
+
+
+def render_rows(
+    resource: ResourceDef, items: Iterable[Object], *, version: str = "v1", include: str = "Metadata"
+) -> bytes:
+    """The rows of a Table, one an object, without the brackets round them."""
+    api_version, moment = f"meta.k8s.io/{version}", time.time()
+    return orjson.dumps([_row(resource, obj, api_version, include or "Metadata", moment) for obj in items])[1:-1]
+
+
+class _Bare(msgspec.Struct):
+    metadata: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+_metadata_of = msgspec.json.Decoder(_Bare).decode
+
+
+def metadata_of_bytes(data: bytes, *, version: str = "v1") -> bytes:
+    """A PartialObjectMetadata out of an object's JSON, which is not decoded for it."""
+    head = b'{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/%b","metadata":' % version.encode()
+    return head + bytes(_metadata_of(data).metadata) + b"}"
 
 
 def render_metadata(obj: Object, *, version: str = "v1") -> bytes:

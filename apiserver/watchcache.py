@@ -12,12 +12,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, bisect_right
+from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, Literal
+
+import msgspec
 
 from apiserver.codec import Head, event_line, resource_prefix, with_revision
 from apiserver.store.base import Progress, Store, StoreEvent, prefix_end
@@ -33,6 +36,9 @@ ChangeType = Literal["ADDED", "MODIFIED", "DELETED"]
 ROOT: Final = "/registry/"
 PAGE: Final = 2000  # keys asked of the store at once while filling
 BATCH: Final = 500  # events handed to a watcher at once
+BATCH_BYTES: Final = 128 << 10  # the same in bytes, at least one event
+WAKE: Final = 200  # watchers told of a change before others have a turn
+SHARED: Final = 16  # batches of a resource that are kept for watchers who come to the same place
 HOT: Final = 1000  # newest changes of a resource that keep their encodings; older ones are encoded again if asked for
 REPLAY: Final = 2000  # revisions replayed at start, so that watchers of before it can resume
 TICK_S: Final = 1.0
@@ -40,17 +46,14 @@ RETRY_MIN_S: Final = 0.05
 RETRY_MAX_S: Final = 2.0
 
 
-class Entry:
+class Entry(msgspec.Struct, gc=False, eq=False):
     """One object at one revision; `data` is its JSON with resourceVersion in place. Shared, never changed."""
 
-    __slots__ = ("create_revision", "data", "head", "key", "revision")
-
-    def __init__(self, key: str, revision: int, create_revision: int, data: bytes, head: Head) -> None:
-        self.key = key
-        self.revision = revision
-        self.create_revision = create_revision
-        self.data = data
-        self.head = head
+    key: str
+    revision: int
+    create_revision: int
+    data: bytes
+    head: Head
 
     def __repr__(self) -> str:
         return f"Entry({self.key!r}, revision={self.revision})"
@@ -97,12 +100,19 @@ def _json_line(event: Event) -> bytes:
 
 
 class Batch(tuple[Event, ...]):
-    """Events in order; watchers without a filter at one position get the very same batch."""
+    """Events in order; watchers of one prefix without a filter at one position get the very same batch."""
 
     @cached_property
-    def lines(self) -> bytes:
-        """All lines of the batch, joined once."""
-        return self[0].encoded_json_line if len(self) == 1 else b"".join(event.encoded_json_line for event in self)
+    def _encoded(self) -> dict[Hashable, tuple[bytes, bytes]]:
+        return {}
+
+    def encoded(self, shape: Hashable, line: Callable[[Event], bytes]) -> tuple[bytes, bytes]:
+        """All lines of the batch in some shape, and the same as one chunk of HTTP/1.1; made once for all watchers."""
+        found = self._encoded.get(shape)
+        if found is None:
+            lines = line(self[0]) if len(self) == 1 else b"".join([line(event) for event in self])
+            found = self._encoded[shape] = lines, b"%x\r\n%b\r\n" % (len(lines), lines)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,17 +120,14 @@ class InitialEventsEnd(Progress):
     """Stands behind the last ADDED event of a watch's initial state, which was the state at `revision`."""
 
 
-class Change:
+class Change(msgspec.Struct, gc=False, eq=False):
     """One write to one object: the entry after it (None: deleted) and before it (None: created)."""
 
-    __slots__ = ("_events", "after", "before", "key", "revision")
-
-    def __init__(self, key: str, revision: int, before: Entry | None, after: Entry | None) -> None:
-        self.key = key
-        self.revision = revision
-        self.before = before
-        self.after = after
-        self._events: dict[ChangeType, Event] = {}
+    key: str
+    revision: int
+    before: Entry | None
+    after: Entry | None
+    events: dict[ChangeType, Event] | None = None  # made when first asked for
 
     @property
     def type(self) -> ChangeType:
@@ -139,9 +146,12 @@ class Change:
 
     def event(self, event_type: ChangeType) -> Event:
         """The event, shared by all who are told the same of this change."""
-        event = self._events.get(event_type)
+        events = self.events
+        if events is None:
+            events = self.events = {}
+        event = events.get(event_type)
         if event is None:
-            event = self._events[event_type] = Event(event_type, self._entry(event_type))
+            event = events[event_type] = Event(event_type, self._entry(event_type))
         return event
 
     def _entry(self, event_type: ChangeType) -> Entry:
@@ -160,7 +170,7 @@ class Change:
         return len(self.after.data) if self.after else len(self.before.data) if self.before else 0
 
     def forget_encodings(self) -> None:
-        for event in self._events.values():
+        for event in (self.events or {}).values():
             event.forget_encodings()
 
 
@@ -170,16 +180,17 @@ class _ResourceLog:
     def __init__(self, floor: int, window: int, window_bytes: int) -> None:
         self.floor = floor  # the revision up to which changes are no longer here
         self.entries: dict[str, Entry] = {}
-        self.keys: list[str] = []  # sorted
         self.waiting: set[Watcher] = set()
         self.observers: tuple[Callable[[], None], ...] = ()
-        self._snapshot: tuple[Entry, ...] | None = None
+        self._ordered: tuple[list[str], tuple[Entry, ...]] | None = None  # keys and entries in key order
         self._window = window
         self._window_bytes = window_bytes
         self._changes: list[Change] = []
         self._base = 0  # the position of _changes[0]
         self._bytes = 0
-        self._shared: tuple[int, int, Batch] | None = None  # the last unfiltered batch and its span
+        # the last batches without a filter, by prefix and span, with the position behind them
+        self._shared: dict[tuple[str, int, int], tuple[Batch, int]] = {}
+        self._told: deque[Watcher] = deque()  # woken, but not yet told
         self.closed = False  # replaced by a new log: its watchers must list again
 
     @property
@@ -187,36 +198,41 @@ class _ResourceLog:
         return self._base + len(self._changes)
 
     def put(self, entry: Entry) -> None:
-        if entry.key not in self.entries:
-            insort(self.keys, entry.key)
         self.entries[entry.key] = entry
-        self._snapshot = None
+        self._ordered = None
 
     def remove(self, key: str) -> None:
         del self.entries[key]
-        del self.keys[bisect_left(self.keys, key)]
-        self._snapshot = None
+        self._ordered = None
 
     def fill(self, entries: Iterable[Entry]) -> None:
         """Take a whole state, in key order."""
         self.entries = {entry.key: entry for entry in entries}
-        self.keys = list(self.entries)
-        self._snapshot = None
+        self._ordered = None
 
     def snapshot(self, prefix: str) -> tuple[Entry, ...]:
         """The entries under a prefix (the resource's own, or one of its namespaces) in key order."""
-        if self._snapshot is None:
-            self._snapshot = tuple(map(self.entries.__getitem__, self.keys))
-        first = bisect_left(self.keys, prefix)
-        last = bisect_left(self.keys, prefix_end(prefix), first)
-        return self._snapshot[first:last]
+        keys, entries = self._ordered or self._put_in_order()
+        first = bisect_left(keys, prefix)
+        last = bisect_left(keys, prefix_end(prefix), first)
+        return entries[first:last]
+
+    def _put_in_order(self) -> tuple[list[str], tuple[Entry, ...]]:
+        """Writes only add to the end; the order is made when somebody reads, and kept, so that little is left to sort
+        the next time."""
+        keys = list(self.entries)
+        ordered = sorted(keys)  # of what is nearly sorted, hence in linear time
+        if ordered != keys:
+            self.entries = {key: self.entries[key] for key in ordered}
+        self._ordered = ordered, tuple(self.entries.values())
+        return self._ordered
 
     def append(self, change: Change) -> None:
         changes = self._changes
         changes.append(change)
         self._bytes += change.size
-        if len(changes) > HOT:
-            changes[-HOT - 1].forget_encodings()
+        if len(changes) > HOT and (old := changes[-HOT - 1]).events:
+            old.forget_encodings()
         if len(changes) > self._window or self._bytes > self._window_bytes:
             self._trim()
 
@@ -241,13 +257,26 @@ class _ResourceLog:
             raise Compacted(f"the watcher is too slow: changes up to {self.floor} are gone", self.floor)
         return self._changes[start : start + BATCH]
 
-    def shared_batch(self, position: int) -> Batch:
-        """The unfiltered events from a position on: made once for all watchers that stand there."""
-        changes = self.since(position)
-        end = position + len(changes)
-        if self._shared is None or self._shared[:2] != (position, end):
-            self._shared = position, end, Batch(change.event(change.type) for change in changes)
-        return self._shared[2]
+    def shared_batch(self, prefix: str, position: int) -> tuple[Batch, int]:
+        """The events under a prefix from a position on, and the position behind them: made once for all watchers that
+        stand there. The batch is empty where nothing is under the prefix."""
+        key = prefix, position, self.end
+        if (found := self._shared.get(key)) is not None:
+            return found
+        changes, size, count = self.since(position), 0, 0
+        whole = prefix == resource_prefix(prefix)
+        events = []
+        for change in changes:
+            if size >= BATCH_BYTES:
+                break
+            count += 1
+            if whole or change.key.startswith(prefix):
+                size += change.size
+                events.append(change.event(change.type))
+        if len(self._shared) >= SHARED:
+            self._shared.clear()
+        made = self._shared[key] = Batch(events), position + count
+        return made
 
     def revision_at(self, position: int) -> int:
         """The revision of the last change before a position."""
@@ -255,11 +284,22 @@ class _ResourceLog:
         return self._changes[index - 1].revision if index > 0 else self.floor
 
     def wake(self) -> None:
-        waiting, self.waiting = self.waiting, set()
-        for watcher in waiting:
-            watcher.wake()
         for changed in self.observers:
             changed()
+        if self.waiting:
+            idle = not self._told
+            self._told.extend(self.waiting)
+            self.waiting.clear()
+            if idle:
+                self._tell()
+
+    def _tell(self) -> None:
+        """Wake those who waited, some at a time, so that others have a turn in between."""
+        told = self._told
+        for _ in range(min(WAKE, len(told))):
+            told.popleft().wake()
+        if told:
+            asyncio.get_running_loop().call_soon(self._tell)
 
 
 def _revision_of(change: Change) -> int:
@@ -293,8 +333,8 @@ class Watcher:
             self._after = after
             self._position = self._log.position_after(after)
         # A version not yet reached is waited for: what comes before it is left out, change by change.
-        whole = prefix == resource_prefix(prefix) and self._after <= cache.revision
-        self._unfiltered = whole and predicate is None
+        self._unfiltered = self._after <= cache.revision and predicate is None
+        self._listener: Callable[[], None] | None = None
         self.due = self._loop.time() + interval_s
 
     @property
@@ -308,8 +348,7 @@ class Watcher:
 
     async def __anext__(self) -> Batch | Progress:
         while True:
-            if (item := self._next()) is not None:
-                self.due = self._loop.time() + self._interval_s
+            if (item := self.poll()) is not None:
                 return item
             self._future = self._loop.create_future()
             self._log.waiting.add(self)
@@ -320,12 +359,28 @@ class Watcher:
                 self._log.waiting.discard(self)
 
     def wake(self) -> None:
-        if self._future is not None and not self._future.done():
+        if self._listener is not None:
+            self._listener()
+        elif self._future is not None and not self._future.done():
             self._future.set_result(None)
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """`listener` is called once after each `poll` that gave nothing, when there may be something; it raises
+        nothing. For those who `poll` instead of iterating."""
+        self._listener = listener
+
+    def close(self) -> None:
+        """The listener is called no more."""
+        self._listener = None
+        self._log.waiting.discard(self)
 
     def poll(self) -> Batch | Progress | None:
         """The next thing to tell, without waiting; None when there is nothing. Raises Compacted."""
-        return self._next()
+        if (item := self._next()) is not None:
+            self.due = self._loop.time() + self._interval_s
+        elif self._listener is not None:
+            self._log.waiting.add(self)
+        return item
 
     def _next(self) -> Batch | Progress | None:
         if self._initial is not None:
@@ -344,8 +399,7 @@ class Watcher:
     def _take(self) -> Batch:
         """Move past the next changes; what of them is for this watcher."""
         if self._unfiltered:
-            batch = self._log.shared_batch(self._position)
-            self._position += len(batch)
+            batch, self._position = self._log.shared_batch(self._prefix, self._position)
             return batch
         changes = self._log.since(self._position)
         self._position += len(changes)
@@ -545,8 +599,11 @@ class WatchCache:
 
     def _apply(self, events: Sequence[StoreEvent]) -> None:
         touched: set[_ResourceLog] = set()
+        prefix, resource = "", None
         for event in events:
-            resource = self.log_of(event.key)
+            if resource is None or not event.key.startswith(prefix):  # mostly of one resource
+                resource, prefix = self.log_of(event.key), resource_prefix(event.key)
+                touched.add(resource)
             before = resource.entries.get(event.key)
             after = None
             if event.value is not None:
@@ -557,7 +614,6 @@ class WatchCache:
                 resource.remove(event.key)
             if after is not None or before is not None:
                 resource.append(Change(event.key, event.revision, before, after))
-                touched.add(resource)
             self.revision = event.revision
         for resource in touched:
             resource.wake()
@@ -575,10 +631,10 @@ class WatchCache:
         while True:
             await asyncio.sleep(TICK_S)
             now = loop.time()
-            for resource in self._logs.values():
-                for watcher in resource.waiting:
-                    if watcher.due <= now:
-                        watcher.wake()
+            for resource in tuple(self._logs.values()):
+                for watcher in [one for one in resource.waiting if one.due <= now]:
+                    resource.waiting.discard(watcher)
+                    watcher.wake()
 
 
 class _SharedRead:

@@ -54,6 +54,10 @@ class Authenticator:
             raise Unauthorized("Unauthorized")
         return user
 
+    def is_fixed(self, token: str) -> bool:
+        """Whether a token is good for as long as the server runs."""
+        return token_digest(token) in self.tokens
+
     def user_of_token(self, token: str) -> User | None:
         """For requests; None where the token is not good for this server."""
         return self.judge_token(token).user

@@ -29,8 +29,6 @@ from kubarium.machinery.errors import ApiError, BadRequest, InternalError
 if TYPE_CHECKING:
     import aiohttp
 
-STREAMS = ("exec", "attach", "portforward")
-PARTS = ("log", *STREAMS)
 PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io", "SPDY/3.1+portforward.k8s.io", "v4.base64.channel.k8s.io")
 DEFAULT_PORT = 10250
 CONNECT_TIMEOUT_S = 10.0
@@ -85,6 +83,7 @@ class KubeletProxy:
 
     async def answer(self, exchange: Exchange, request: Request) -> web.StreamResponse:
         """Raises NotFound, BadRequest, InternalError."""
+        assert exchange.http is not None
         pod = await self._pod(request)
         container = ""
         if request.subresource != "portforward":
@@ -96,8 +95,8 @@ class KubeletProxy:
         base = await self._kubelet(node)
         url = base + kubelet_path(request, pod, container, exchange.query)
         if request.subresource == "log":
-            return await self._log(exchange, url)
-        return await self._stream(exchange, url)
+            return await self._log(exchange.http, url)
+        return await self._stream(exchange.http, url)
 
     async def _pod(self, request: Request) -> Object:
         entry = await self._state.current(request.resource, request.namespace, request.name)
@@ -113,7 +112,7 @@ class KubeletProxy:
 
     # -- logs ----------------------------------------------------------------------------------------------------------
 
-    async def _log(self, exchange: Exchange, url: str) -> web.StreamResponse:
+    async def _log(self, http: web.BaseRequest, url: str) -> web.StreamResponse:
         from aiohttp import ClientError
 
         try:
@@ -122,7 +121,7 @@ class KubeletProxy:
                     raise kubelet_error(answer.status, await answer.read())
                 response = web.StreamResponse(headers={"Content-Type": "text/plain"})
                 response.enable_chunked_encoding()
-                await response.prepare(exchange.http)
+                await response.prepare(http)
                 with suppress(ConnectionError):
                     async for chunk in answer.content.iter_any():
                         await response.write(chunk)
@@ -133,12 +132,12 @@ class KubeletProxy:
 
     # -- streams -------------------------------------------------------------------------------------------------------
 
-    async def _stream(self, exchange: Exchange, url: str) -> web.StreamResponse:
+    async def _stream(self, http: web.BaseRequest, url: str) -> web.StreamResponse:
         from aiohttp import ClientError, WSServerHandshakeError
 
-        if exchange.http.headers.get("Upgrade", "").lower() != "websocket":
+        if http.headers.get("Upgrade", "").lower() != "websocket":
             raise BadRequest("Upgrade request required")
-        offered = exchange.http.headers.get("Sec-WebSocket-Protocol", "")
+        offered = http.headers.get("Sec-WebSocket-Protocol", "")
         protocols = [p.strip() for p in offered.split(",") if p.strip() in PROTOCOLS]
         if offered and not protocols:
             raise BadRequest(f"unable to upgrade: none of the protocols {offered} is supported")
@@ -146,7 +145,7 @@ class KubeletProxy:
             async with self._http().ws_connect(url, protocols=protocols, max_msg_size=FRAME_LIMIT) as kubelet:
                 chosen = (kubelet.protocol,) if kubelet.protocol else ()
                 client = web.WebSocketResponse(protocols=chosen, max_msg_size=FRAME_LIMIT, autoping=True)
-                await client.prepare(exchange.http)
+                await client.prepare(http)
                 await join(client, kubelet)
                 return client
         except WSServerHandshakeError as err:

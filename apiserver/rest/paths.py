@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote
 
 NAMESPACE_PARTS = ("status", "finalize")  # what may follow a namespace's name without being a resource in it
+STREAMS = ("exec", "attach", "portforward")  # streams into a container
+PARTS = ("log", "proxy", *STREAMS)  # what is passed on to somebody else
+KEPT = 256  # the longest path whose parts are remembered
 
 
 class Target(NamedTuple):
@@ -23,6 +27,10 @@ class Target(NamedTuple):
 
 def parse_path(path: str) -> Target | None:
     """None for a path that names no resource, such as /version or /apis/apps/v1."""
+    return _known(path) if len(path) <= KEPT else _parse(path)
+
+
+def _parse(path: str) -> Target | None:
     parts = [unquote(part) for part in path.split("/")[1:]] if "%" in path else path.split("/")[1:]
     if parts[0] == "api":
         group, parts = "", parts[1:]
@@ -51,3 +59,6 @@ def parse_path(path: str) -> Target | None:
         "/".join(parts[3:]),
         watch,
     )
+
+
+_known = lru_cache(maxsize=4096)(_parse)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from urllib.parse import parse_qsl
 
 from apiserver.request import DeleteOptions, ListOptions, WriteOptions
@@ -10,16 +11,24 @@ from kubarium.machinery.errors import BadRequest
 
 Query = Mapping[str, list[str]]
 EMPTY: Query = {}
+KEPT = 256  # the longest query that is remembered
 
 
 def parse_query(text: str) -> Query:
-    """Every value of every name, in order."""
+    """Every value of every name, in order. Shared between requests: not to be changed."""
     if not text:
         return EMPTY
+    return _known(text) if len(text) <= KEPT else _parse(text)
+
+
+def _parse(text: str) -> Query:
     found: dict[str, list[str]] = {}
     for name, value in parse_qsl(text, keep_blank_values=True):
         found.setdefault(name, []).append(value)
     return found
+
+
+_known = lru_cache(maxsize=1024)(_parse)
 
 
 def first(query: Query, name: str) -> str:

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import aclosing, suppress
-from typing import Any
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any, Final
 
 import orjson
-from aiohttp import web
 
 from apiserver import codec, tables
 from apiserver.decode import PROTOBUF_TYPE
-from apiserver.deletion import warnings_of
 from apiserver.pipeline import Pipeline
 from apiserver.registry.base import ResourceDef
 from apiserver.replies import NotAllowed
 from apiserver.request import DeleteOptions, Listed, Request, WriteOptions, Written
 from apiserver.rest import query as queries
-from apiserver.rest.exchange import Exchange, headers_of, json_answer
-from apiserver.rest.negotiation import JSON, Accepted, Shape, accepted
+from apiserver.rest.answers import Answer, headers_of, json_answer
+from apiserver.rest.exchange import Exchange
+from apiserver.rest.limits import Limits
+from apiserver.rest.listing import batch_encoder, include_of, list_pieces
+from apiserver.rest.negotiation import JSON, YAML, Accepted, Shape, accepted
 from apiserver.rest.paths import Target
+from apiserver.rest.streams import Pieces, WatchStream
 from apiserver.subresources import delete_options
-from apiserver.watchcache import Batch, Event
 from kubarium.machinery.errors import BadRequest, MethodNotAllowed, UnsupportedMediaType
 
 SHAPES = frozenset({Shape.TABLE, Shape.METADATA})
@@ -41,6 +42,7 @@ PART_METHODS = {
 }
 ITEM_VERBS = {"GET": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "POST": "create"}
 COLLECTION_VERBS = {"GET": "list", "POST": "create", "DELETE": "deletecollection"}
+WHOLE: Final = 200  # a list of more objects is sent while it is made
 BODY_TYPES = (JSON, "application/yaml", PROTOBUF_TYPE)
 
 
@@ -77,10 +79,27 @@ def in_scope(target: Target, resource: ResourceDef) -> bool:
 class Resources:
     """Answers calls whose verb and resource are known."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, limits: Limits) -> None:
         self._pipeline = pipeline
+        self._limits = limits
 
-    async def answer(self, exchange: Exchange, request: Request) -> web.StreamResponse:
+    def at_once(self, exchange: Exchange, request: Request) -> Answer | None:
+        """The answer to a get or list for which the cache is known to be new enough; None for everything else.
+
+        Raises ApiErrors.
+        """
+        if request.verb == "get":
+            shape = accepted(exchange.accept, SHAPES)
+            version = queries.first(exchange.query, "resourceVersion") if exchange.query else ""
+            data = self._pipeline.get_now(request, version)
+            return None if data is None else self._object(exchange, request, shape, data)
+        if request.verb == "list":
+            shape = accepted(exchange.accept, LIST_SHAPES)
+            listed = self._pipeline.list_now(request, queries.list_options(exchange.query))
+            return None if listed is None else self._listed(exchange, request, shape, listed)
+        return None
+
+    async def answer(self, exchange: Exchange, request: Request) -> Answer:
         """All verbs but watch. Raises ApiErrors."""
         match request.verb:
             case "get":
@@ -94,31 +113,26 @@ class Resources:
             case _:
                 return await self._delete_collection(exchange, request)
 
-    async def _get(self, exchange: Exchange, request: Request) -> web.Response:
+    async def _get(self, exchange: Exchange, request: Request) -> Answer:
         shape = accepted(exchange.accept, SHAPES)
         version = queries.first(exchange.query, "resourceVersion") if exchange.query else ""
         data = await self._pipeline.get(request, resource_version=version)
         return self._object(exchange, request, shape, data)
 
-    async def _list(self, exchange: Exchange, request: Request) -> web.Response:
+    async def _list(self, exchange: Exchange, request: Request) -> Answer:
         shape = accepted(exchange.accept, LIST_SHAPES)
         listed = await self._pipeline.list(request, queries.list_options(exchange.query))
         return self._listed(exchange, request, shape, listed)
 
-    def _listed(self, exchange: Exchange, request: Request, shape: Accepted, listed: Listed) -> web.Response:
-        if shape.shape is Shape.WHOLE:
-            data = encode_list(request.resource, listed)
-        elif shape.shape is Shape.TABLE:
-            items = [codec.decode(entry.data) for entry in listed.entries]
-            data = tables.render_table(
-                request.resource, items, list_meta(listed), version=shape.version, include=include_of(exchange.query)
-            )
-        else:
-            items = [codec.decode(entry.data) for entry in listed.entries]
-            data = tables.render_metadata_list(items, list_meta(listed), version=shape.version)
-        return json_answer(data, media_type=shape.content_type, warnings=exchange.warnings)
+    def _listed(self, exchange: Exchange, request: Request, shape: Accepted, listed: Listed) -> Answer:
+        include = include_of(exchange.query)
+        if shape.media_type == YAML or len(listed.entries) <= WHOLE:
+            data = b"".join(list_pieces(request.resource, listed, shape, include))
+            return json_answer(data, media_type=shape.content_type, warnings=exchange.warnings)
+        pieces = Pieces(list_pieces(request.resource, listed, shape, include))
+        return Answer(headers=headers_of(exchange.warnings, shape.content_type), stream=pieces)
 
-    async def _write(self, exchange: Exchange, request: Request) -> web.Response:
+    async def _write(self, exchange: Exchange, request: Request) -> Answer:
         shape = accepted(exchange.accept, SHAPES if "get" in request.resource.verbs else NO_SHAPES)
         options = queries.write_options(exchange.query, exchange.user_agent)
         media_type = exchange.content_type
@@ -136,19 +150,15 @@ class Resources:
             return await self._pipeline.update(request, body, media_type, options)
         return await self._pipeline.patch(request, body, media_type, options)
 
-    async def _delete(self, exchange: Exchange, request: Request) -> web.Response:
+    async def _delete(self, exchange: Exchange, request: Request) -> Answer:
         shape = accepted(exchange.accept, SHAPES)
-        wanted = await self._delete_options(exchange)
-        exchange.warnings = (*exchange.warnings, *warnings_of(request.resource, wanted))
-        written = await self._pipeline.delete(request, wanted)
+        written = await self._pipeline.delete(request, await self._delete_options(exchange))
         return self._object(exchange, request, shape, written.body, warnings=written.warnings)
 
-    async def _delete_collection(self, exchange: Exchange, request: Request) -> web.Response:
+    async def _delete_collection(self, exchange: Exchange, request: Request) -> Answer:
         shape = accepted(exchange.accept, LIST_SHAPES)
         wanted = queries.list_options(exchange.query)
-        deleting = await self._delete_options(exchange)
-        exchange.warnings = (*exchange.warnings, *warnings_of(request.resource, deleting))
-        listed = await self._pipeline.delete_collection(request, wanted, deleting)
+        listed = await self._pipeline.delete_collection(request, wanted, await self._delete_options(exchange))
         return self._listed(exchange, request, shape, listed)
 
     async def _delete_options(self, exchange: Exchange) -> DeleteOptions:
@@ -170,7 +180,7 @@ class Resources:
         *,
         status: int = 200,
         warnings: Sequence[str] = (),
-    ) -> web.Response:
+    ) -> Answer:
         if shape.shape is not Shape.WHOLE:
             data = self._shaped(exchange, request.resource, shape, data)
         warnings = (*exchange.warnings, *warnings)
@@ -188,75 +198,15 @@ class Resources:
 
     # -- watch ---------------------------------------------------------------------------------------------------------
 
-    async def watch(self, exchange: Exchange, request: Request) -> web.StreamResponse:
+    async def watch(self, exchange: Exchange, request: Request) -> Answer:
         """A stream of events, one JSON document a line, until the pipeline ends it or the client goes."""
         shape = accepted(exchange.accept, WATCH_SHAPES)
-        batches = self._pipeline.watch(request, queries.list_options(exchange.query))
-        encode = self._encoder(exchange, request.resource, shape)
-        async with aclosing(batches):
-            first = await anext(batches)  # errors come before the header of the answer
-            response = web.StreamResponse(headers=headers_of(exchange.warnings, shape.content_type))
-            response.enable_chunked_encoding()
-            await response.prepare(exchange.http)
-            with suppress(ConnectionError):
-                if first:
-                    await response.write(encode(first))
-                async for batch in batches:
-                    await response.write(encode(batch))
-                await response.write_eof()
-        return response
-
-    def _encoder(self, exchange: Exchange, resource: ResourceDef, shape: Accepted) -> Callable[[Batch], bytes]:
-        """From a batch to its lines; what is made of an event is made once for all watchers who want the same."""
-        if shape.shape is Shape.WHOLE:
-            return lambda batch: batch.lines
-        include = include_of(exchange.query)
-        view = (shape.shape, shape.version, include, resource.api_version)
-
-        def line(event: Event) -> bytes:
-            if event.type == "ERROR":
-                return event.encoded_json_line
-            obj = codec.decode(event.data)
-            if shape.shape is Shape.METADATA:
-                return codec.event_line(event.type, tables.render_metadata(obj, version=shape.version))
-            meta = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
-            rows = [] if event.type == "BOOKMARK" else [obj]
-            table = tables.render_table(resource, rows, meta, version=shape.version, include=include)
-            return codec.event_line(event.type, table)
-
-        return lambda batch: b"".join(event.view(view, line) for event in batch)
-
-
-def encode_list(resource: ResourceDef, listed: Listed) -> bytes:
-    """A List out of stored bytes. Items of a list do not repeat kind and apiVersion, which stand first in each; those of
-    custom kinds do.
-    """
-    kind = resource.list_kind or f"{resource.kind}List"
-    head = {"kind": kind, "apiVersion": resource.api_version, "metadata": list_meta(listed)}
-    if resource.custom is not None:
-        whole = b",".join(entry.data for entry in listed.entries)
-        return b"".join((orjson.dumps(head)[:-1], b',"items":[', whole, b"]}\n"))
-    common = orjson.dumps({"kind": resource.kind, "apiVersion": resource.api_version})[:-1] + b","
-    skip = len(common)
-    items = [b"{" + entry.data[skip:] if entry.data.startswith(common) else entry.data for entry in listed.entries]
-    return b"".join((orjson.dumps(head)[:-1], b',"items":[', b",".join(items), b"]}\n"))
-
-
-def list_meta(listed: Listed) -> dict[str, object]:
-    meta: dict[str, object] = {"resourceVersion": str(listed.revision)} if listed.revision else {}
-    if listed.continue_token:
-        meta["continue"] = listed.continue_token
-        if listed.remaining:
-            meta["remainingItemCount"] = listed.remaining
-    return meta
-
-
-def include_of(query: queries.Query) -> str:
-    """What of the object stands in a Table's row: None, Metadata (the default) or Object. Raises BadRequest."""
-    text = queries.first(query, "includeObject") if query else ""
-    if text not in ("", "None", "Metadata", "Object"):
-        raise BadRequest(f'unrecognized includeObject value: "{text}"')
-    return text or "Metadata"
+        session = await self._pipeline.open_watch(request, queries.list_options(exchange.query))
+        encode = batch_encoder(request.resource, shape, include_of(exchange.query))
+        running = ExitStack()
+        running.enter_context(self._limits.long_running("watch"))
+        stream = WatchStream(session, encode, running.close)
+        return Answer(headers=headers_of(exchange.warnings, shape.content_type), stream=stream)
 
 
 def deprecations(resource: ResourceDef) -> tuple[str, ...]:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import orjson
-from aiohttp import web
 
 from apiserver import discovery, openapi
 from apiserver.auth.keys import discovery as openid
@@ -15,7 +14,8 @@ from apiserver.auth.keys import jwks
 from apiserver.auth.serviceaccounts import ServiceAccountTokens
 from apiserver.registry.base import Registry
 from apiserver.rest import health
-from apiserver.rest.exchange import NO_CACHE, Exchange, json_answer, page_not_found, text_answer
+from apiserver.rest.answers import NO_CACHE, Answer, json_answer, page_not_found, text_answer
+from apiserver.rest.exchange import Exchange
 from apiserver.rest.metrics import CONTENT_TYPE, Figures, Metrics
 from apiserver.rest.negotiation import JSON, Shape, accepted
 from apiserver.rest.query import first
@@ -45,7 +45,7 @@ class WellKnown:
     def __init__(self, served: Served) -> None:
         self._served = served
 
-    async def answer(self, exchange: Exchange) -> web.StreamResponse:
+    async def answer(self, exchange: Exchange) -> Answer:
         path = exchange.path
         head = path.split("/")[1]
         if head in health.HEADS:
@@ -58,7 +58,7 @@ class WellKnown:
             return json_answer(self._once("version", version_info))
         if path == "/metrics":
             text = self._served.metrics.render(self._served.figures())
-            return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE})
+            return Answer(body=text.encode(), headers={"Content-Type": CONTENT_TYPE})
         if path == "/":
             return json_answer(orjson.dumps({"paths": self._paths()}))
         return self._keys(path)
@@ -71,7 +71,7 @@ class WellKnown:
 
     # -- health --------------------------------------------------------------------------------------------------------
 
-    def _health(self, exchange: Exchange, head: str) -> web.Response:
+    def _health(self, exchange: Exchange, head: str) -> Answer:
         checks = health.checks_of(head, self._served.checks)
         _, slash, one = exchange.path[1:].partition("/")
         if slash:
@@ -83,7 +83,7 @@ class WellKnown:
 
     # -- discovery -----------------------------------------------------------------------------------------------------
 
-    def _discovery(self, exchange: Exchange) -> web.Response:
+    def _discovery(self, exchange: Exchange) -> Answer:
         path, registry = exchange.path.rstrip("/"), self._served.registry
         if path in ("/api", "/apis"):
             shape = accepted(exchange.accept, DISCOVERY_SHAPES)
@@ -104,7 +104,7 @@ class WellKnown:
 
     # -- OpenAPI -------------------------------------------------------------------------------------------------------
 
-    def _openapi(self, exchange: Exchange) -> web.Response:
+    def _openapi(self, exchange: Exchange) -> Answer:
         """Version 2 in one document, version 3 in one per group and version, immutable under the hash in its URL."""
         registry, path = self._served.registry, exchange.path.rstrip("/")
         media_type = accepted(exchange.accept).media_type
@@ -120,8 +120,8 @@ class WellKnown:
         if not wanted:
             return self._tagged(exchange, data, media_type)
         if wanted != (found := openapi.etag(data)):
-            return web.Response(status=301, headers={"Location": f"{path}?hash={found}"})
-        return web.Response(body=data, headers={"Content-Type": media_type, "Cache-Control": IMMUTABLE})
+            return Answer(status=301, headers={"Location": f"{path}?hash={found}"})
+        return Answer(body=data, headers={"Content-Type": media_type, "Cache-Control": IMMUTABLE})
 
     def _openapi_document(self, name: str) -> bytes:
         return self._once(f"openapi {name}", lambda: openapi.document_v3(self._served.registry, name))
@@ -131,25 +131,25 @@ class WellKnown:
         hashes = {name: openapi.etag(self._openapi_document(name)) for name in openapi.paths_v3(registry)}
         return openapi.index_v3(registry, hashes)
 
-    def _tagged(self, exchange: Exchange, data: bytes, media_type: str) -> web.Response:
+    def _tagged(self, exchange: Exchange, data: bytes, media_type: str) -> Answer:
         """With an ETag, so that a client that has the document already need not read it again."""
         etag = openapi.etag(data)
         headers = {"ETag": f'"{etag}"', "Cache-Control": NO_CACHE, "Vary": "Accept"}
-        if exchange.http.headers.get("If-None-Match", "").strip('"') == etag:
-            return web.Response(status=304, headers=headers)
-        return web.Response(body=data, headers={**headers, "Content-Type": media_type})
+        if exchange.header("If-None-Match").strip('"') == etag:
+            return Answer(status=304, headers=headers)
+        return Answer(body=data, headers={**headers, "Content-Type": media_type})
 
     # -- the rest ------------------------------------------------------------------------------------------------------
 
-    def _keys(self, path: str) -> web.Response:
+    def _keys(self, path: str) -> Answer:
         """What others need to check our tokens. Source: KEP-1393 (OIDC discovery of ServiceAccount tokens)."""
         tokens = self._served.tokens
         if tokens is not None and path == "/openid/v1/jwks":
             data = self._once("jwks", lambda: jwks(tokens.verifiers))
-            return web.Response(body=data, headers={"Content-Type": "application/jwk-set+json", **KEYS_CACHED})
+            return Answer(body=data, headers={"Content-Type": "application/jwk-set+json", **KEYS_CACHED})
         if tokens is not None and path == "/.well-known/openid-configuration":
             data = self._once("openid", lambda: openid(tokens.issuer, self._served.address, tokens.verifiers))
-            return web.Response(body=data, headers={"Content-Type": JSON, **KEYS_CACHED})
+            return Answer(body=data, headers={"Content-Type": JSON, **KEYS_CACHED})
         return page_not_found()
 
     def _paths(self) -> list[str]:

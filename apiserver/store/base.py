@@ -60,6 +60,10 @@ class Store(Protocol):
         """The current revision, linearizable: at least that of every write acknowledged before the call."""
         ...
 
+    def revision_now(self) -> int | None:
+        """The same, where this process knows it without asking anybody; else None."""
+        ...
+
     async def get(self, key: str, revision: int = 0) -> KeyValue | None:
         """The value now (0) or as it stood at `revision`."""
         ...

@@ -90,6 +90,9 @@ class EtcdStore:
         response = await self._call(lambda c: c.kv.Range(request, timeout=self._timeout_s))
         return int(response.header.revision)
 
+    def revision_now(self) -> int | None:
+        return None  # others write too
+
     async def get(self, key: str, revision: int = 0) -> KeyValue | None:
         request = rpc.RangeRequest(key=key.encode(), revision=revision)
         response = await self._call(lambda c: c.kv.Range(request, timeout=self._timeout_s))

@@ -85,6 +85,9 @@ class SqliteStore:
     async def revision(self) -> int:
         return self._revision
 
+    def revision_now(self) -> int | None:
+        return self._revision
+
     async def get(self, key: str, revision: int = 0) -> KeyValue | None:
         return await self._read(partial(queries.get_at, key=key, revision=revision))
 
