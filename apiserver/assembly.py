@@ -40,6 +40,8 @@ from apiserver.bootstrap import Bootstrap, Identity
 from apiserver.codec import FieldSelectors, head_reader
 from apiserver.compaction import compact_periodically
 from apiserver.config import ADMISSION_PLUGINS, Config
+from apiserver.custom.following import Definitions
+from apiserver.custom.selectors import LiveSelectors
 from apiserver.flowcontrol import FlowControl
 from apiserver.pipeline import Parts, Pipeline
 from apiserver.registry.base import Object, Registry, ResourceDef
@@ -258,11 +260,14 @@ async def running(config: Config, store: Store, sockets: list[socket.socket]) ->
                 await server.rest.start(sockets, tls)
                 await server.cache.synced()
                 learn_services(server)
+                definitions = Definitions(server.cache, server.registry, server.pipeline)
+                definitions.learn()
                 server.filled.set()
                 if config.grpc_port:
                     await stack.enter_async_context(grpc_front(server))
                 running_tasks += [
                     tasks.create_task(follow_services(server), name="allocator"),
+                    tasks.create_task(definitions.run(), name="definitions"),
                     tasks.create_task(server.bootstrap.run(), name="bootstrap"),
                     tasks.create_task(compact_periodically(store), name="compaction"),
                 ]
@@ -283,7 +288,7 @@ def assemble(config: Config, store: Store, port: int) -> Server:
 
     stored = Registry(replace(r, ttl_s=config.event_ttl_s) if r.ttl_s else r for r in REGISTRY)
     registry = Registry((*stored, *REVIEWS))
-    head = head_reader(selectors_of(stored))
+    head = head_reader(selectors_of(stored, registry))
     cache = WatchCache(store, head=head)
     state = State(store, cache, head)
 
@@ -340,13 +345,19 @@ def figures(registry: Registry, cache: WatchCache) -> Figures:
     return Figures({"apiserver_storage_revision": float(cache.revision)}, tuple(sorted(objects)))
 
 
-def selectors_of(registry: Registry) -> Callable[[str], FieldSelectors]:
+def selectors_of(built_in: Registry, registry: Registry) -> Callable[[str], FieldSelectors]:
     """Prefix of a resource's keys -> the field selectors of all resources kept there; they read the stored form."""
     known: dict[str, FieldSelectors] = {}
-    for r in registry:
+    for r in built_in:
         known[r.key()] = {**known.get(r.key(), {}), **r.field_selectors}
-    nothing: FieldSelectors = {}
-    return lambda prefix: known.get(prefix, nothing)
+
+    def find(prefix: str) -> FieldSelectors:
+        found = known.get(prefix)
+        if found is None:
+            found = known[prefix] = LiveSelectors(registry, prefix)
+        return found
+
+    return find
 
 
 def plugins(config: Config, state: State, registry: Registry) -> list[Plugin]:

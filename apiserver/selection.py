@@ -55,6 +55,6 @@ def check_fields(resource: ResourceDef, selector: FieldSelector) -> None:
     for requirement in selector.requirements:
         if requirement.field in (NAME, NAMESPACE) or requirement.field in resource.field_selectors:
             continue
-        if resource.field_selectors:
+        if resource.field_selectors or resource.custom is not None:
             raise BadRequest(f"field label not supported: {requirement.field}")
         raise BadRequest(f'"{requirement.field}" is not a known field selector: only "{NAME}", "{NAMESPACE}"')

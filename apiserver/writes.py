@@ -25,7 +25,7 @@ from apiserver.fieldmanager import applying, updates
 from apiserver.fieldmanager.entries import Entry as FieldsEntry
 from apiserver.fieldmanager.entries import manager_name
 from apiserver.reads import served
-from apiserver.registry.base import Object, ResourceDef
+from apiserver.registry.base import Object, Part, ResourceDef, Strategy
 from apiserver.request import DeleteOptions, Request, WriteOptions, Written
 from apiserver.state import State
 from apiserver.watchcache import Entry
@@ -49,10 +49,8 @@ if TYPE_CHECKING:
 NAME_TRIES = 8  # with generateName
 WRITE_TRIES = 200  # where others change the same object: each round one of them is done
 
-# What goes through the resource's strategy; the other subresources change one thing, which they check themselves.
-JUDGED = ("", "status", "scale")
-# Whose writers own the fields that they change.
-TRACKED = (*JUDGED, "finalize")
+# Does not go through the resource's strategy, but whoever writes it owns the fields that change.
+TRACKED = ("finalize",)
 
 Change = Callable[[Object], Object]
 """From the object as it is (the callee's own copy) to the object as it shall be."""
@@ -139,26 +137,29 @@ class Writer:
         await self._admission.admit(job.attributes(CREATE, metadata.get("name") or "", obj, None))
         prefix = "" if metadata.get("name") else str(metadata.get("generateName") or "")
         if not prefix:
-            self._prepare_new(resource, obj)
+            self._prepare_new(job, obj)
             return await self._insert_once(job, obj)
         template = orjson.dumps(obj)
         for tried in range(NAME_TRIES):
             fresh = orjson.loads(template) if tried else obj
             name = fresh["metadata"]["name"] = objectmeta.generated_name(prefix, random_suffix())
-            self._prepare_new(resource, fresh)
+            self._prepare_new(job, fresh)
             try:
                 return await self._insert_once(job, fresh)
             except AlreadyExists:
                 continue
         raise replies.no_unique_name(resource, name)
 
-    def _prepare_new(self, resource: ResourceDef, obj: Object) -> None:
+    def _prepare_new(self, job: Job, obj: Object) -> None:
+        strategy = job.resource.strategy
         objectmeta.stamp_new(obj, uid=self._new_uid(), now=self.now())
         metadata = obj["metadata"]
         if metadata.get("resourceVersion"):
             raise replies.unnamed_error("resourceVersion should not be set on objects to be created")
         metadata.pop("resourceVersion", None)
-        resource.strategy.prepare_create(obj)
+        strategy.prepare_create(obj)
+        if strategy.sign is not None:
+            strategy.sign(obj, job.request.user)
 
     async def _insert_once(self, job: Job, obj: Object) -> Written:
         resource, strategy = job.resource, job.resource.strategy
@@ -312,22 +313,21 @@ class Writer:
     async def _judge_update(self, job: Job, new: Object, old: Object) -> None:
         """Default, prepare, mutate, validate and admit the new version."""
         resource, strategy, subresource = job.resource, job.resource.strategy, job.request.subresource
-        if subresource in JUDGED:
+        part = part_of(strategy, subresource)
+        if part is not None:
             strategy.default(new)
         if job.applied is not None:
             new["metadata"]["managedFields"] = job.applied
-        elif subresource in TRACKED:
+        elif part is not None or subresource in TRACKED:
             updates.track_update(resource, subresource, new, old, job.manager, self.now())
-        if subresource not in JUDGED:
+        if part is None:
             return
-        status = subresource == "status"
         attributes = job.attributes(UPDATE, job.request.name, new, old)
         await self._admission.admit(attributes)
-        (strategy.prepare_status_update if status else strategy.prepare_update)(new, old)
-        check(resource, new, (strategy.validate_status_update if status else strategy.validate_update)(new, old))
+        part.prepare(new, old)
+        check(resource, new, part.validate(new, old))
         await self._admission.validate(attributes)
-        if not status:
-            job.warnings.extend(strategy.warnings(new, old))
+        job.warnings.extend(part.warnings(new, old))
 
     # -- delete --------------------------------------------------------------------------------------------------------
 
@@ -412,6 +412,15 @@ class Writer:
     def _services_gone(self, resource: ResourceDef, key: str, revision: int) -> None:
         if resource.plural == "services" and not resource.group:
             self._services.observe(key, revision, None)
+
+
+def part_of(strategy: Strategy, subresource: str) -> Part | None:
+    """What judges a change made this way; None for subresources that change one thing, which they check themselves."""
+    if subresource in ("", "scale"):
+        return Part(strategy.prepare_update, strategy.validate_update, strategy.warnings)
+    if subresource == "status":
+        return Part(strategy.prepare_status_update, strategy.validate_status_update, strategy.status_warnings)
+    return strategy.parts.get(subresource)
 
 
 def check(resource: ResourceDef, obj: Object, causes: Sequence[StatusCause]) -> None:

@@ -126,12 +126,12 @@ def _check_client(client: Object, path: str, faults: Faults) -> None:
     if (url is None) == (service is None):
         faults.required(path, "exactly one of url or service is required")
     elif url is not None:
-        _check_url(url, f"{path}.url", faults)
+        check_url(url, f"{path}.url", faults)
     else:
         check_service(service or {}, f"{path}.service", faults)
 
 
-def _check_url(url: str, path: str, faults: Faults) -> None:
+def check_url(url: str, path: str, faults: Faults) -> None:
     try:
         parts = urlsplit(url)
     except ValueError as err:

@@ -31,6 +31,7 @@ def types() -> dict[str, Any]:
     types that have one owner as a whole.
     """
     section: dict[str, Any] = _section("types")
+    section["structs"].setdefault("apiextensions.v1.CustomResourceSubresourceStatus", {})  # the one without fields
     return section
 
 
