@@ -44,6 +44,18 @@ _STATUS_LEAVES: Mapping[tuple[str, str], frozenset[str]] = {
 }
 
 
+# What else a kind's subresources leave alone: of the whole object, and of its status. Requests for certificates are
+# read-only but for their metadata; each of their subresources owns one part of the status.
+_LEAVES: Mapping[tuple[str, str, str], tuple[frozenset[str], frozenset[str]]] = {
+    ("certificates.k8s.io", "certificatesigningrequests", ""): (frozenset({"spec", "status"}), _NONE),
+    ("certificates.k8s.io", "certificatesigningrequests", "status"): (_NONE, frozenset({"conditions"})),
+    ("certificates.k8s.io", "certificatesigningrequests", "approval"): (
+        frozenset({"spec"}),
+        frozenset({"certificate"}),
+    ),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Root:
     """`type_name`: in the schemas; `zero`: an object of the type with nothing set (shared, not to be changed)."""
@@ -72,7 +84,11 @@ def _root(group: str, version: str, kind: str, plural: str, subresource: str) ->
         leaves = _STATUS_LEAVES.get((group, plural), _NONE)
         left |= {"metadata"} if "*" in leaves else _NONE
         metadata_left |= leaves
-    elif "spec" in fields and "status" in fields:
+    elif "spec" in fields and "status" in fields and subresource != "approval":
         left |= {"status"}
-    node = Struct(name, left, {"metadata": Struct("meta.v1.ObjectMeta", metadata_left)})
+    more, status_left = _LEAVES.get((group, plural, subresource), (_NONE, _NONE))
+    within = {"metadata": Struct("meta.v1.ObjectMeta", metadata_left)}
+    if status_left:
+        within["status"] = Struct(fields["status"]["t"][1], status_left)
+    node = Struct(name, left | more, within)
     return Root(node, name, shape.struct(name).convert({"metadata": {}}, "", shape.Report()))

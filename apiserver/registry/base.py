@@ -13,8 +13,8 @@ from apiserver.registry import priorities
 from kubarium.machinery.errors import StatusCause
 
 if TYPE_CHECKING:
-    from apiserver.request import User
     from apiserver.custom.kinds import CustomKind
+    from apiserver.request import User
 
 Object = dict[str, Any]
 

@@ -172,16 +172,16 @@ def _check_ingress_status(new: Object, old: Object, faults: Faults) -> None:
 
 
 def _ingress_warnings(new: Object, old: Object | None) -> list[str]:
-    """Of the old way to name a class, when an Ingress is made; of odd addresses, when its status changes."""
-    if old is not None:
-        changed = new.get("status") != old.get("status")
-        entries = at(new, "status.loadBalancer.ingress", []) if changed else []
-        path = "status.loadBalancer.ingress"
-        return [w for i, e in enumerate(entries) for w in addresses.ip_warnings(e.get("ip", ""), f"{path}[{i}]")]
-    named = at(new, "spec.ingressClassName", None) is not None
+    """Of the old way to name a class, when an Ingress is made."""
+    named = old is not None or at(new, "spec.ingressClassName", None) is not None
     if named or _CLASS_ANNOTATION not in at(new, "metadata.annotations", {}):
         return []
     return [f"annotation \"{_CLASS_ANNOTATION}\" is deprecated, please use 'spec.ingressClassName' instead"]
+
+
+def _status_warnings(new: Object, _old: Object | None) -> list[str]:
+    path, entries = "status.loadBalancer.ingress", at(new, "status.loadBalancer.ingress", [])
+    return [w for i, e in enumerate(entries) for w in addresses.ip_warnings(e.get("ip", ""), f"{path}[{i}]")]
 
 
 def _class_cell(obj: Object, _now: float) -> str:
@@ -236,6 +236,7 @@ INGRESSES = ResourceDef(
         prepare_status_update=status_only,
         validate_status_update=updating(_check_ingress_status),
         warnings=_ingress_warnings,
+        status_warnings=_status_warnings,
     ),
 )
 
