@@ -16,7 +16,7 @@ _BLOCK = re.compile(
 )
 _BAD_SIGNATURE = {  # by the kind of key
     "RSA": "crypto/rsa: verification error",
-    "EllipticCurve": "x509: ECDSA verification failure",
+    "ECPublicKey": "x509: ECDSA verification failure",
     "Ed25519": "x509: Ed25519 verification failure",
 }
 _REQUEST, _CERTIFICATE = "CERTIFICATE REQUEST", "CERTIFICATE"
