@@ -16,54 +16,43 @@ import orjson
 Object = dict[str, Any]
 FieldSelectors = Mapping[str, Callable[[Object], str]]
 
+_NO_LABELS: Final[Mapping[str, str]] = {}
 _SLOT: Final = b'"resourceVersion":"'
 _BEFORE_SLOT: Final = ("name", "generateName", "namespace", "uid")
 
 
-class Head:
+class Head(msgspec.Struct, gc=False, eq=False):
     """What a filter may know of an object: namespace, name, labels, and the fields of its resource's field selectors.
 
     `fields` is computed when first asked for, from bytes shared with the entry, because most watchers never ask.
     """
 
-    __slots__ = ("_data", "_fields", "_selectors", "labels", "name", "namespace")
-
-    def __init__(
-        self,
-        namespace: str,
-        name: str,
-        labels: Mapping[str, str],
-        fields: Mapping[str, str] | None = None,
-        *,
-        data: bytes = b"",
-        selectors: FieldSelectors | None = None,
-    ) -> None:
-        self.namespace = namespace
-        self.name = name
-        self.labels = labels
-        self._fields = fields
-        self._data = data
-        self._selectors = selectors or {}
+    namespace: str
+    name: str
+    labels: Mapping[str, str]
+    known: Mapping[str, str] | None = None  # the fields, once they have been asked for
+    data: bytes = b""
+    selectors: FieldSelectors | None = None
 
     @property
     def fields(self) -> Mapping[str, str]:
         """`metadata.name`, `metadata.namespace` and the resource's own, such as `spec.nodeName`."""
-        if self._fields is None:
-            self._fields = {"metadata.name": self.name, "metadata.namespace": self.namespace}
-            if self._selectors:
-                obj = orjson.loads(self._data)
-                self._fields |= {path: value(obj) for path, value in self._selectors.items()}
-            self._data = b""
-        return self._fields
+        if self.known is None:
+            self.known = {"metadata.name": self.name, "metadata.namespace": self.namespace}
+            if self.selectors:
+                obj = orjson.loads(self.data)
+                self.known |= {path: value(obj) for path, value in self.selectors.items()}
+            self.data = b""
+        return self.known
 
 
-class _Metadata(msgspec.Struct):
+class _Metadata(msgspec.Struct, gc=False):
     name: str = ""
     namespace: str = ""
     labels: dict[str, str] | None = None
 
 
-class _Headed(msgspec.Struct):
+class _Headed(msgspec.Struct, gc=False):
     metadata: _Metadata
 
 
@@ -75,10 +64,16 @@ def head_reader(selectors_of: Callable[[str], FieldSelectors]) -> Callable[[str,
     field selectors. The reader raises msgspec.DecodeError for bytes that are no object.
     """
 
+    prefix = "none"
+
     def read(key: str, data: bytes) -> Head:
+        nonlocal prefix
         metadata = _decode_head(data).metadata
-        selectors = selectors_of(resource_prefix(key))
-        return Head(metadata.namespace, metadata.name, metadata.labels or {}, data=data, selectors=selectors)
+        if not key.startswith(prefix):  # mostly of the same resource as the one before
+            prefix = resource_prefix(key)
+        return Head(
+            metadata.namespace, metadata.name, metadata.labels or _NO_LABELS, None, data, selectors_of(prefix) or None
+        )
 
     return read
 
