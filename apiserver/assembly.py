@@ -15,10 +15,13 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from apiserver.admission.certificates import CertificateApproval, CertificateSigning, CertificateSubjectRestriction
 from apiserver.admission.chain import Chain, Plugin
 from apiserver.admission.ingress import DefaultIngressClass
 from apiserver.admission.limitranger import LimitRanger
+from apiserver.admission.escalation import Escalation
 from apiserver.admission.namespaces import NamespaceLifecycle
+from apiserver.admission.noderestriction import NodeRestriction
 from apiserver.admission.nodes import PodTopologyLabels, TaintNodesByCondition
 from apiserver.admission.pods import DefaultTolerationSeconds, RuntimeClass
 from apiserver.admission.podsecurity.plugin import PodSecurity
@@ -304,7 +307,8 @@ def assemble(config: Config, store: Store, port: int) -> Server:
         authorizer = AlwaysAllow()
     else:
         authorizer = RoleAuthorizer(cache, node_rules(), lambda: bootstrap.done.is_set())  # noqa: PLW0108 (it comes later)
-    admission = Chain(plugins(config, state, registry))
+    escalation = [Escalation(authorizer)] if isinstance(authorizer, RoleAuthorizer) else []
+    admission = Chain([*plugins(config, state, registry, authorizer), *escalation])
     issuer = TokenIssuer(state, tokens, core, admission)
     authenticator = Authenticator(fixed_tokens(config), tokens, bootstrap_tokens(state, core))
     reviews = Reviews(authenticator, authorizer)
@@ -360,7 +364,7 @@ def selectors_of(built_in: Registry, registry: Registry) -> Callable[[str], Fiel
     return find
 
 
-def plugins(config: Config, state: State, registry: Registry) -> list[Plugin]:
+def plugins(config: Config, state: State, registry: Registry, authorizer: Authorizer) -> list[Plugin]:
     """The admission chain in Kubernetes' order, without what is disabled."""
 
     def resource(group: str, plural: str) -> ResourceDef:
@@ -373,6 +377,7 @@ def plugins(config: Config, state: State, registry: Registry) -> list[Plugin]:
         "NamespaceLifecycle": NamespaceLifecycle(state, resource("", "namespaces")),
         "LimitRanger": LimitRanger(state, registry),
         "ServiceAccount": ServiceAccount(state, resource("", "serviceaccounts")),
+        "NodeRestriction": NodeRestriction(state, registry, authorizer),
         "TaintNodesByCondition": TaintNodesByCondition(),
         "PodSecurity": PodSecurity(state, registry),
         "Priority": Priority(state, registry),
@@ -383,6 +388,9 @@ def plugins(config: Config, state: State, registry: Registry) -> list[Plugin]:
         "StorageObjectInUseProtection": StorageObjectInUseProtection(),
         "PersistentVolumeClaimResize": PersistentVolumeClaimResize(state, registry),
         "RuntimeClass": RuntimeClass(state, resource("node.k8s.io", "runtimeclasses")),
+        "CertificateApproval": CertificateApproval(authorizer),
+        "CertificateSigning": CertificateSigning(authorizer),
+        "CertificateSubjectRestriction": CertificateSubjectRestriction(),
         "DefaultIngressClass": DefaultIngressClass(state, registry),
         "PodTopologyLabels": PodTopologyLabels(state, nodes),
         "PodResizeValidator": PodResizeValidator(state, nodes),

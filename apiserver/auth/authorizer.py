@@ -31,6 +31,7 @@ __all__ = [
     "named",
     "refusal",
     "refused",
+    "refused_path",
 ]
 
 # What upstream's role system:public-info-viewer opens to everybody.
@@ -167,6 +168,11 @@ def refusal(request: Request, reason: str = "", *, name: str = "") -> tuple[str,
     qualified = f"{plural}.{group}" if group else plural
     target = f"{qualified} {quoted(name)}" if name else qualified
     return f"{target} is forbidden: {text}" + (f": {reason}" if reason else ""), details
+
+
+def refused_path(user: User, verb: str, path: str, reason: str = "") -> Forbidden:
+    text = f"forbidden: User {quoted(user.name)} cannot {verb} path {quoted(path)}".translate(_UNSAFE)
+    return Forbidden(text + (f": {reason}" if reason else ""), details={})
 
 
 def refused(request: Request, reason: str = "", *, name: str = "") -> Forbidden:

@@ -8,12 +8,13 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from apiserver.auth import impersonation
 from apiserver.auth.authenticator import Authenticator
-from apiserver.auth.authorizer import Authorizer, call, is_public
+from apiserver.auth.authorizer import Authorizer, call, is_public, refused, refused_path
 from apiserver.pipeline import Pipeline
 from apiserver.registry.base import Registry, ResourceDef
 from apiserver.replies import NotAllowed
-from apiserver.request import Request
+from apiserver.request import Request, User
 from apiserver.rest import query as queries
 from apiserver.rest.answers import Answer, error_answer, page_not_found
 from apiserver.rest.exchange import Exchange, timed_out
@@ -63,6 +64,7 @@ class Dispatcher:
         self._limits = limits
         self._metrics = metrics
         self._identity = Identity(doors.authenticator)
+        self._impersonation = impersonation.Impersonation(doors.authorizer)
         self._resources = Resources(doors.pipeline, limits)
 
     def answer(self, exchange: Exchange) -> Answer | Work:
@@ -94,6 +96,7 @@ class Dispatcher:
                 await self._until_filled()
             target = self._admit(exchange)
             if target is not None and target.subresource in PARTS:
+                await self._impersonate(exchange, target)
                 return await self._passed_on(exchange, target)
             exchange.content = await exchange.body()
             async with asyncio.timeout(timeout_s):
@@ -131,15 +134,48 @@ class Dispatcher:
     def _begin(self, exchange: Exchange) -> Answer | Work:
         """The answer, or what makes it. Raises ApiErrors."""
         target = self._admit(exchange)
+        for name in exchange.headers:
+            if name[:12] == impersonation.HEADER:
+                return self._as_other(exchange, target)
+        return self._found(exchange, target)
+
+    async def _as_other(self, exchange: Exchange, target: Target | None) -> Answer:
+        """The call in the name of whom the caller says he is now. Raises BadRequest, Forbidden."""
+        await self._impersonate(exchange, target)
+        found = self._found(exchange, target)
+        return found if isinstance(found, Answer) else await found
+
+    async def _impersonate(self, exchange: Exchange, target: Target | None) -> None:
+        wanted = impersonation.wanted_user(exchange.header_names(), exchange.header_values)
+        if wanted is None:
+            return
+        caller, authorizer = exchange.user, self._doors.authorizer
+
+        def judge(user: User, prefix: str) -> Forbidden | None:
+            if target is not None:
+                request = asked(exchange, target)
+                request = replace(request, user=user, verb=prefix + request.verb)
+                decision = authorizer.authorize(request)
+                return None if decision.allowed else refused(request, decision.reason)
+            verb = prefix + path_verb(exchange)
+            decision = authorizer.authorize_path(user, verb, exchange.path)
+            return None if decision.allowed else refused_path(user, verb, exchange.path, decision.reason)
+
+        try:
+            exchange.user = self._impersonation.user(caller, wanted, judge)
+        except Forbidden:
+            await self._doors.pipeline.state.caught_up()
+            exchange.user = self._impersonation.user(caller, wanted, judge)
+
+    def _found(self, exchange: Exchange, target: Target | None) -> Answer | Work:
         return self._path(exchange) if target is None else self._resource(exchange, target)
 
     def _path(self, exchange: Exchange) -> Answer | Work:
         exchange.verb = exchange.method.lower()
-        verb = "get" if exchange.method in READING else exchange.verb
+        verb = path_verb(exchange)
         decision = self._doors.authorizer.authorize_path(exchange.user, verb, exchange.path)
         if not decision.allowed:
-            text = f'forbidden: User "{exchange.user.name}" cannot {verb} path "{exchange.path}"'
-            raise Forbidden(text + (f": {decision.reason}" if decision.reason else ""), details={})
+            raise refused_path(exchange.user, verb, exchange.path, decision.reason)
         if verb != "get":
             return page_not_found()
         return self._doors.wellknown.answer(exchange)
@@ -225,6 +261,11 @@ def packed(exchange: Exchange, answer: Answer) -> Answer:
     if isinstance(answer.stream, Pieces):
         return Answer(headers=headers, stream=answer.stream.through(gzipped))
     return Answer(headers=headers, stream=Pieces(gzipped(cut(answer.body))))
+
+
+def path_verb(exchange: Exchange) -> str:
+    """Of a path that names no resource: the method."""
+    return "get" if exchange.method in READING else exchange.method.lower()
 
 
 def asked(exchange: Exchange, target: Target) -> Request:
