@@ -17,9 +17,9 @@ from pathlib import Path
 
 from apiserver.admission.certificates import CertificateApproval, CertificateSigning, CertificateSubjectRestriction
 from apiserver.admission.chain import Chain, Plugin
+from apiserver.admission.escalation import Escalation
 from apiserver.admission.ingress import DefaultIngressClass
 from apiserver.admission.limitranger import LimitRanger
-from apiserver.admission.escalation import Escalation
 from apiserver.admission.namespaces import NamespaceLifecycle
 from apiserver.admission.noderestriction import NodeRestriction
 from apiserver.admission.nodes import PodTopologyLabels, TaintNodesByCondition

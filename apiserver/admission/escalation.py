@@ -63,7 +63,7 @@ class Escalation(Plugin):
             return
         rules = self._authorizer.rbac.rules_of_role(kind, namespace, name)
         if rules is None:
-            raise replies.not_found(resource, name)
+            raise replies.not_found(attributes.resource, name)  # upstream names the binding, not the role
         self._judge_rules(attributes, rules)
 
     def _may(self, attributes: Attributes, asked: Asked) -> bool:
