@@ -137,6 +137,6 @@ def shown(user: User) -> Object:
         "username": user.name,
         "uid": user.uid,
         "groups": list(user.groups),
-        "extra": {key: list(values) for key, values in user.extra.items()},
+        "extra": {key: list(values) for key, values in sorted(user.extra.items())},
     }
     return {key: value for key, value in found.items() if value}

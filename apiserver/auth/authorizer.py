@@ -7,7 +7,7 @@ Source: Kubernetes documentation, "Authorization"; k8s.io/apiserver, pkg/endpoin
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 from apiserver.auth.decision import ALLOWED, Asked, Decision
 from apiserver.auth.node import NODE_PREFIX, NodeAuthorizer, node_of, required_value, unknown_node
@@ -170,9 +170,16 @@ def refusal(request: Request, reason: str = "", *, name: str = "") -> tuple[str,
     return f"{target} is forbidden: {text}" + (f": {reason}" if reason else ""), details
 
 
+class _PathForbidden(Forbidden):
+    """Upstream sends empty details with it."""
+
+    def to_status(self) -> dict[str, Any]:
+        return super().to_status() | {"details": {}}
+
+
 def refused_path(user: User, verb: str, path: str, reason: str = "") -> Forbidden:
     text = f"forbidden: User {quoted(user.name)} cannot {verb} path {quoted(path)}".translate(_UNSAFE)
-    return Forbidden(text + (f": {reason}" if reason else ""), details={})
+    return _PathForbidden(text + (f": {reason}" if reason else ""))
 
 
 def refused(request: Request, reason: str = "", *, name: str = "") -> Forbidden:

@@ -20,12 +20,6 @@ ROLE, CLUSTER_ROLE = "Role", "ClusterRole"
 # --- rules
 
 
-def _drop_empty(obj: Object) -> None:
-    """Rules that name nothing of a kind do not show its list."""
-    if "rules" not in obj:
-        obj["rules"] = None
-
-
 def _check_rules(obj: Object, namespaced: bool, faults: Faults) -> None:
     check_meta(obj, namespaced, names.path_segment_name, faults)
     for i, rule in enumerate(obj.get("rules") or ()):
@@ -227,7 +221,6 @@ CLUSTERROLES = ResourceDef(
     storage_version_hash="bYE5ZWDrJ44=",
     columns=_ROLE_COLUMNS,
     strategy=Strategy(
-        default=_drop_empty,
         validate=creating(_check_cluster_role),
         prepare_update=keep_generation,
         validate_update=updating(_check_cluster_role_update, namespaced=False),
@@ -244,7 +237,6 @@ ROLES = ResourceDef(
     storage_version_hash="7FuwZcIIItM=",
     columns=_ROLE_COLUMNS,
     strategy=Strategy(
-        default=_drop_empty,
         validate=creating(_check_role),
         prepare_update=keep_generation,
         validate_update=updating(_check_role_update),
