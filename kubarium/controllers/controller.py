@@ -8,7 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from kubarium.controllers.config import Config
 from kubarium.controllers.refs import HasMeta, controller_uid
@@ -18,6 +18,9 @@ from kubarium.machinery.events import EventRecorder
 from kubarium.machinery.informer import Informer
 from kubarium.machinery.resources import Resource
 from kubarium.machinery.workqueue import WorkQueue, run_workers
+
+if TYPE_CHECKING:
+    from kubarium.controllers.kinds import Kinds
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -94,6 +97,10 @@ class Informers:
             )
         return informer
 
+    def existing(self, group: str, plural: str) -> Informer[Any] | None:
+        """The informer of all objects of a kind, where a controller has asked for one."""
+        return self._informers.get((group, plural, "", ""))
+
     def all(self) -> Mapping[str, Informer[Any]]:
         """By a name fit for tasks and logs."""
         return {"/".join(filter(None, key)): informer for key, informer in self._informers.items()}
@@ -111,6 +118,13 @@ class Context:
     informers: Informers
     config: Config
     clock: Clock = time.time
+    kinds: Kinds | None = None
+
+    @property
+    def all_kinds(self) -> Kinds:
+        """For controllers that work on every kind there is."""
+        assert self.kinds is not None
+        return self.kinds
 
 
 class Controller(ABC, Generic[K]):

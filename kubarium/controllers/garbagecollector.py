@@ -1,131 +1,51 @@
 """Garbage collection: who has lost all owners goes; how an owner goes (background, foreground, orphaning) is kept to.
 
+All kinds that the API server serves take part, custom ones too. That an owner is there the graph may tell; that it is
+not, only a look at the API server, by name and uid, or the event that it is gone.
 Source: https://kubernetes.io/docs/concepts/architecture/garbage-collection/
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from enum import Enum, auto
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import msgspec
+
 from kubarium.controllers.controller import Context, Controller, NotYet
-from kubarium.controllers.refs import HasMeta, release_patch
-from kubarium.controllers.views import ALL, PartialObject, metadata_only
+from kubarium.controllers.ownership import (
+    FOREGROUND,
+    ORPHAN,
+    Action,
+    Graph,
+    Identity,
+    Item,
+    Owner,
+    blocking,
+    identity_of,
+    is_elsewhere,
+    is_meant,
+    meant,
+    plan_item,
+    unblocked,
+)
+from kubarium.controllers.refs import release_patch
+from kubarium.controllers.views import Owned
 from kubarium.machinery.client import PatchType
-from kubarium.machinery.errors import NotFound
-from kubarium.machinery.objects import OwnerReference
-from kubarium.machinery.resources import EVENTS, Resource
+from kubarium.machinery.errors import ApiError, NotFound
+from kubarium.machinery.objects import ObjectReference, OwnerReference
+from kubarium.machinery.resources import Resource
 
 log = logging.getLogger(__name__)
 
-FOREGROUND = "foregroundDeletion"
-ORPHAN = "orphan"
+ABSENT_KNOWN = 5000
+"""Owners known not to exist are remembered, up to so many; of others the API server is asked again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One object as the graph knows it."""
-
-    resource: Resource[PartialObject]
-    obj: HasMeta
-
-    @property
-    def uid(self) -> str:
-        return self.obj.metadata.uid
-
-    @property
-    def deleting(self) -> bool:
-        return bool(self.obj.metadata.deletion_timestamp)
-
-    def awaits(self, finalizer: str) -> bool:
-        """Whether the object is being deleted and waits for us to do what `finalizer` stands for."""
-        return self.deleting and finalizer in self.obj.metadata.finalizers
-
-
-class Graph:
-    """Who owns whom, by uid; also for owners that are not (or not yet) known."""
-
-    def __init__(self) -> None:
-        self._items: dict[str, Item] = {}
-        self._dependents: dict[str, set[str]] = {}
-
-    def get(self, uid: str) -> Item | None:
-        return self._items.get(uid)
-
-    def dependents(self, uid: str) -> tuple[Item, ...]:
-        return tuple(self._items[each] for each in sorted(self._dependents.get(uid, ())) if each in self._items)
-
-    def put(self, resource: Resource[PartialObject], obj: HasMeta) -> None:
-        self.drop(obj.metadata.uid)
-        self._items[obj.metadata.uid] = Item(resource, obj)
-        for ref in obj.metadata.owner_references:
-            self._dependents.setdefault(ref.uid, set()).add(obj.metadata.uid)
-
-    def drop(self, uid: str) -> None:
-        item = self._items.pop(uid, None)
-        for ref in item.obj.metadata.owner_references if item else ():
-            siblings = self._dependents.get(ref.uid, set())
-            siblings.discard(uid)
-            if not siblings:
-                self._dependents.pop(ref.uid, None)
-
-
-class Owner(Enum):
-    """What an ownerReference points to."""
-
-    SOLID = auto()
-    WAITING = auto()  # being deleted in the foreground: it waits for this very dependent
-    ABSENT = auto()
-
-
-class Action(Enum):
-    """What is to be done with one object."""
-
-    NOTHING = auto()
-    ORPHAN_DEPENDENTS = auto()
-    DELETE_DEPENDENTS = auto()  # and drop the finalizer foregroundDeletion when none blocks any more
-    DROP_REFERENCES = auto()
-    DELETE = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """`owners` are the uids whose references go with DROP_REFERENCES; `propagation` is for DELETE."""
-
-    action: Action
-    owners: tuple[str, ...] = ()
-    propagation: str = ""
-
-
-def plan_item(item: Item, owners: Mapping[str, Owner], dependents: Iterable[Item]) -> Plan:
-    """What garbage collection means for one object. `owners` tells of each of its references, by uid."""
-    if item.awaits(ORPHAN):
-        return Plan(Action.ORPHAN_DEPENDENTS)
-    if item.awaits(FOREGROUND):
-        return Plan(Action.DELETE_DEPENDENTS)
-    if item.deleting or not owners:
-        return Plan(Action.NOTHING)
-    gone = tuple(uid for uid, owner in owners.items() if owner is not Owner.SOLID)
-    if len(gone) < len(owners):
-        return Plan(Action.DROP_REFERENCES, gone) if gone else Plan(Action.NOTHING)
-    if ORPHAN in item.obj.metadata.finalizers:
-        return Plan(Action.DELETE, propagation="Orphan")
-    waiting = Owner.WAITING in owners.values() and any(True for _ in dependents)
-    if waiting or FOREGROUND in item.obj.metadata.finalizers:
-        return Plan(Action.DELETE, propagation="Foreground")
-    return Plan(Action.DELETE, propagation="Background")
-
-
-def blocking(owner_uid: str, dependents: Iterable[Item]) -> list[Item]:
-    """The dependents that an owner's foreground deletion waits for."""
-    return [
-        item
-        for item in dependents
-        if any(ref.uid == owner_uid and ref.block_owner_deletion for ref in item.obj.metadata.owner_references)
-    ]
+class _Stray(Exception):
+    """A cluster-scoped object names an owner in a namespace: nobody can tell which one, so it is left alone."""
 
 
 class GarbageCollector(Controller[str]):
@@ -136,48 +56,96 @@ class GarbageCollector(Controller[str]):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
+        self.kinds = context.all_kinds
         self.graph = Graph()
-        self._absent: set[str] = set()  # uids of owners known not to exist (uids never come back)
-        self.resources = {(r.api_version, r.kind): metadata_only(r) for r in ALL if r is not EVENTS}
-        for resource in self.resources.values():
-            context.informers.of(resource).on_change(self._handler(resource))
+        self._absent: OrderedDict[Identity, None] = OrderedDict()
+        self._unserved: set[str] = set()  # uids of objects with an owner of a kind that is not served
+        self.kinds.on_change(self._changed)
+        self.kinds.on_kinds(self._kinds_changed)
 
-    def _handler(self, resource: Resource[PartialObject]) -> Callable[[Any, Any], None]:
-        def changed(old: HasMeta | None, new: HasMeta | None) -> None:
-            if new is not None:
-                self.graph.put(resource, new)
-                self._touch(new, is_new=old is None)
-            elif old is not None:
-                self.graph.drop(old.metadata.uid)
-                self._gone(old)
+    async def run(self) -> None:
+        await self.kinds.synced()
+        await super().run()
 
-        return changed
+    # -- what happens --------------------------------------------------------------------------------------------------
 
-    def _touch(self, obj: HasMeta, *, is_new: bool) -> None:
-        if obj.metadata.owner_references or obj.metadata.deletion_timestamp:
-            self.queue.add(obj.metadata.uid)
-        if is_new or not obj.metadata.deletion_timestamp:
+    def _kinds_changed(self, gone: Iterable[tuple[str, str]]) -> None:
+        self.graph.drop_kinds(gone)
+        again, self._unserved = self._unserved, set()
+        for uid in again:
+            self.queue.add(uid)
+
+    def _changed(self, resource: Resource[Owned], old: Any, new: Any) -> None:
+        if new is None:
+            if old is not None:
+                self._gone(resource, old)
             return
-        if FOREGROUND in obj.metadata.finalizers:
-            for dependent in self.graph.dependents(obj.metadata.uid):
+        known = self.graph.get(new.metadata.uid)
+        self.graph.put(resource, new)
+        if known is None:
+            self._appeared(self.graph.get(new.metadata.uid))
+        else:
+            self._updated(known.obj, new)
+
+    def _appeared(self, item: Item | None) -> None:
+        assert item is not None
+        if item.owners or item.deleting:
+            self.queue.add(item.uid)
+        for dependent in self.graph.dependents(item.uid):
+            if any(ref.uid == item.uid and not is_meant(item, ref, dependent) for ref in dependent.owners):
                 self.queue.add(dependent.uid)
 
-    def _gone(self, obj: HasMeta) -> None:
-        for dependent in self.graph.dependents(obj.metadata.uid):
-            self._absent.add(obj.metadata.uid)
+    def _updated(self, old: Any, new: Any) -> None:
+        before, meta = old.metadata, new.metadata
+        if before.owner_references != meta.owner_references:
+            self.queue.add(meta.uid)
+            for uid in unblocked(old, new):
+                self.queue.add(uid)
+        if meta.deletion_timestamp and (before.deletion_timestamp, before.finalizers) != (
+            meta.deletion_timestamp,
+            meta.finalizers,
+        ):
+            self.queue.add(meta.uid)
+            if FOREGROUND in meta.finalizers:
+                for dependent in self.graph.dependents(meta.uid):
+                    self.queue.add(dependent.uid)
+
+    def _gone(self, resource: Resource[Owned], obj: Any) -> None:
+        uid = obj.metadata.uid
+        self.graph.drop(uid)
+        self._unserved.discard(uid)
+        dependents = self.graph.dependents(uid)
+        if dependents:
+            self._remember_absent(identity_of(Item(resource, obj)))
+        for dependent in dependents:
             self.queue.add(dependent.uid)
         for ref in obj.metadata.owner_references:
             owner = self.graph.get(ref.uid)
             if owner is not None and owner.awaits(FOREGROUND):
                 self.queue.add(ref.uid)
-            elif owner is None and not self.graph.dependents(ref.uid):
-                self._absent.discard(ref.uid)  # nobody will ask again
+
+    def _remember_absent(self, identity: Identity) -> None:
+        self._absent[identity] = None
+        self._absent.move_to_end(identity)
+        if len(self._absent) > ABSENT_KNOWN:
+            self._absent.popitem(last=False)
+
+    # -- what is done about it -----------------------------------------------------------------------------------------
 
     async def sync(self, uid: str) -> None:
         item = self.graph.get(uid)
         if item is None:
             return
-        owners = {ref.uid: await self._owner(item, ref) for ref in item.obj.metadata.owner_references}
+        if item.deleting and not item.awaits(ORPHAN) and not item.awaits(FOREGROUND):
+            return
+        owners: dict[str, Owner] = {}
+        unsure: list[str] = []
+        if not item.deleting:
+            try:
+                for ref in item.owners:
+                    owners[ref.uid] = await self._owner(item, ref, unsure)
+            except _Stray:
+                return
         plan = plan_item(item, owners, self.graph.dependents(uid))
         match plan.action:
             case Action.ORPHAN_DEPENDENTS:
@@ -185,44 +153,59 @@ class GarbageCollector(Controller[str]):
             case Action.DELETE_DEPENDENTS:
                 await self._delete_dependents(item)
             case Action.DROP_REFERENCES:
-                await self._patch(item, release_patch(plan.owners, item.obj))
+                await self._release(item, plan.owners)
             case Action.DELETE:
-                await self._delete(item, plan.propagation)
+                await self._delete(item, plan.propagation, unblock=plan.unblock)
+        if unsure:
+            raise NotYet(f"{identity_of(item)}: {unsure[0]}")
 
-    async def _owner(self, item: Item, ref: OwnerReference) -> Owner:
-        """What the reference points to; where the graph does not know, the API server is asked."""
+    async def _owner(self, item: Item, ref: OwnerReference, unsure: list[str]) -> Owner:
+        """What the reference points to. Where that cannot be known yet (it is then taken for solid, so that nothing is
+        deleted) the reason is added to `unsure`. Raises _Stray."""
         known = self.graph.get(ref.uid)
         if known is not None:
-            return Owner.WAITING if known.awaits(FOREGROUND) else Owner.SOLID
-        if ref.uid in self._absent:
-            return Owner.ABSENT
-        resource = self.resources.get((ref.api_version, ref.kind))
+            if is_meant(known, ref, item):
+                return Owner.WAITING if known.awaits(FOREGROUND) else Owner.SOLID
+            if is_elsewhere(known, item):
+                self._tell_elsewhere(item, ref)
+        resource = self.kinds.served.get((ref.api_version, ref.kind))
         if resource is None:
-            log.debug("garbage-collector: %s: owner of unknown kind %s %s", item.uid, ref.api_version, ref.kind)
+            self._unserved.add(item.uid)
+            unsure.append(f"the kind of its owner, {ref.api_version} {ref.kind}, is not served")
             return Owner.SOLID
-        if await self._is_absent(resource, item, ref):
-            self._absent.add(ref.uid)
+        if resource.namespaced and not item.namespace:
+            raise _Stray
+        identity = meant(ref, item.namespace if resource.namespaced else "")
+        if identity in self._absent:
             return Owner.ABSENT
-        return Owner.SOLID
-
-    async def _is_absent(self, resource: Resource[PartialObject], item: Item, ref: OwnerReference) -> bool:
-        namespace = item.obj.metadata.namespace
-        if resource.namespaced and not namespace:
-            log.warning("garbage-collector: cluster-scoped %s names the namespaced owner %s", item.uid, ref.name)
-            return False
         try:
-            found = await self.api.get(resource, ref.name, namespace if resource.namespaced else "")
+            found = await self.api.get(resource, ref.name, identity.namespace)
         except NotFound:
-            return True
-        return found.metadata.uid != ref.uid
+            self._remember_absent(identity)
+            return Owner.ABSENT
+        if found.metadata.uid != ref.uid:
+            self._remember_absent(identity)
+            return Owner.ABSENT
+        if known is None:
+            unsure.append(f"its owner {identity} has not been seen by watch yet")
+        return Owner.WAITING if Item(resource, found).awaits(FOREGROUND) else Owner.SOLID
+
+    def _tell_elsewhere(self, item: Item, ref: OwnerReference) -> None:
+        meta, resource = item.obj.metadata, item.resource
+        about = ObjectReference(
+            kind=resource.kind,
+            namespace=meta.namespace,
+            name=meta.name,
+            uid=meta.uid,
+            api_version=resource.api_version,
+        )
+        text = f'ownerRef {meant(ref, meta.namespace)} does not exist in namespace "{meta.namespace}"'
+        self.events.event(about, "Warning", "OwnerRefInvalidNamespace", text)
 
     async def _orphan(self, item: Item) -> None:
         """Take the owner's reference off every dependent, then let the owner go."""
         for dependent in self.graph.dependents(item.uid):
-            try:
-                await self._patch(dependent, release_patch([item.uid], dependent.obj))
-            except NotFound:
-                continue
+            await self._release(dependent, [item.uid])
         await self._remove_finalizer(item, ORPHAN)
 
     async def _delete_dependents(self, item: Item) -> None:
@@ -230,7 +213,7 @@ class GarbageCollector(Controller[str]):
         if not waiting_for:
             await self._remove_finalizer(item, FOREGROUND)
         for dependent in waiting_for:
-            if not dependent.deleting:
+            if not dependent.awaits(FOREGROUND):
                 self.queue.add(dependent.uid)
 
     async def _remove_finalizer(self, item: Item, finalizer: str) -> None:
@@ -242,18 +225,44 @@ class GarbageCollector(Controller[str]):
         except NotFound:
             return
 
-    async def _patch(self, item: Item, patch: dict[str, Any]) -> None:
+    async def _release(self, item: Item, owners: Sequence[str]) -> None:
+        """Take references away, by their uids. Custom kinds have no strategic merge: there the list is written."""
         meta = item.obj.metadata
-        await self.api.patch(item.resource, meta.name, patch, meta.namespace, patch_type=PatchType.STRATEGIC)
+        try:
+            await self.api.patch(
+                item.resource,
+                meta.name,
+                release_patch(owners, item.obj),
+                meta.namespace,
+                patch_type=PatchType.STRATEGIC,
+            )
+        except NotFound:
+            return
+        except ApiError as err:
+            if err.status_code != 415:
+                raise
+            await self._write_references(item, [ref for ref in item.owners if ref.uid not in owners])
 
-    async def _delete(self, item: Item, propagation: str) -> None:
+    async def _write_references(self, item: Item, references: Sequence[OwnerReference]) -> None:
+        meta = item.obj.metadata
+        wire = [wire_reference(ref) for ref in references]
+        patch = {"metadata": {"resourceVersion": meta.resource_version, "ownerReferences": wire or None}}
+        try:
+            await self.api.patch(item.resource, meta.name, patch, meta.namespace)
+        except NotFound:
+            return
+
+    async def _delete(self, item: Item, propagation: str, *, unblock: bool) -> None:
         """Guarded by uid and revision: an object that changed is looked at again first."""
         meta = item.obj.metadata
+        if unblock and any(ref.block_owner_deletion for ref in item.owners):
+            await self._write_references(item, [_unblocking(ref) for ref in item.owners])
+            return  # the change comes back to us
         fresh = await self.api.get(item.resource, meta.name, meta.namespace)
         if fresh.metadata.uid != meta.uid:
             return
         if fresh.metadata.owner_references != meta.owner_references:
-            raise NotYet(f"{item.resource.plural} {fresh.key}: its owners changed; waiting for the cache to show it")
+            raise NotYet(f"{identity_of(item)}: its owners changed; waiting for the cache to show it")
         await self.api.delete(
             item.resource,
             meta.name,
@@ -262,3 +271,13 @@ class GarbageCollector(Controller[str]):
             resource_version=fresh.metadata.resource_version,
             propagation=propagation,
         )
+
+
+def _unblocking(ref: OwnerReference) -> OwnerReference:
+    return msgspec.structs.replace(ref, block_owner_deletion=False)
+
+
+def wire_reference(ref: OwnerReference) -> dict[str, Any]:
+    wire: dict[str, Any] = {"apiVersion": ref.api_version, "kind": ref.kind, "name": ref.name, "uid": ref.uid}
+    wire |= {"controller": True} if ref.controller else {}
+    return wire | ({"blockOwnerDeletion": True} if ref.block_owner_deletion else {})

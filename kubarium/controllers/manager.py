@@ -14,6 +14,7 @@ from kubarium.controllers.deployment import DeploymentController
 from kubarium.controllers.endpoints import EndpointsController
 from kubarium.controllers.endpointslice import EndpointSliceController
 from kubarium.controllers.garbagecollector import GarbageCollector
+from kubarium.controllers.kinds import Kinds
 from kubarium.controllers.namespace import NamespaceController
 from kubarium.controllers.nodeipam import NodeIpamController
 from kubarium.controllers.nodelifecycle import NodeLifecycleController
@@ -54,7 +55,8 @@ class Manager:
                 raise ConfigError(f"--controllers {name}: no such controller; there are {', '.join(sorted(known))}")
         self._api = api
         self._informers = Informers(api)
-        context = Context(api, self._informers, config)
+        self._kinds = Kinds(api, self._informers)
+        context = Context(api, self._informers, config, kinds=self._kinds)
         self._controllers = [kind(context) for kind in CONTROLLERS if self._wanted(kind.name, config)]
 
     @staticmethod
@@ -65,7 +67,12 @@ class Manager:
 
     @property
     def ready(self) -> Mapping[str, Callable[[], bool]]:
-        return {"informer-sync": lambda: self._informers.synced}
+        return {"informer-sync": lambda: self._informers.synced and (not self._all_kinds or self._kinds.has_synced)}
+
+    @property
+    def _all_kinds(self) -> bool:
+        """Whether any controller here works on every kind there is."""
+        return self._kinds.wanted
 
     async def run(self, *, leader_elect: bool = False) -> None:
         """Until cancelled. No controller plans anything before every cache is filled."""
@@ -73,6 +80,8 @@ class Manager:
             informers = self._informers.all()
             for name, informer in informers.items():
                 group.create_task(informer.run(), name=f"informer/{name}")
+            if self._all_kinds:
+                group.create_task(self._kinds.run(), name="kinds")
             await wait_synced(*informers.values())
             if leader_elect:
                 identity = f"{socket.gethostname()}_{os.getpid()}"

@@ -33,6 +33,22 @@ class PartialObject(_Object, frozen=True, kw_only=True):
     """Any object, of which only the metadata is kept."""
 
 
+class OwnedMeta(_View, frozen=True, kw_only=True):
+    """What of an object's metadata says who owns it and whether it goes: every object of a cluster is kept so."""
+
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    deletion_timestamp: str = ""
+    owner_references: tuple[objects.OwnerReference, ...] = ()
+    finalizers: tuple[str, ...] = ()
+
+
+class Owned(_View, frozen=True, kw_only=True):
+    metadata: OwnedMeta = OwnedMeta()
+
+
 class ReplicaSetSpec(_View, frozen=True, kw_only=True):
     replicas: int = 1
     selector: LabelSelector = LabelSelector()

@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 
 from kubarium.machinery.backoff import Backoff
 from kubarium.machinery.client import Api, WatchEvent
-from kubarium.machinery.errors import ApiError, Expired, ServiceUnavailable, TooManyRequests
+from kubarium.machinery.errors import ApiError, Expired, NotFound, ServiceUnavailable, TooManyRequests
 from kubarium.machinery.objects import ObjectKey
 from kubarium.machinery.resources import Resource
 
@@ -102,6 +102,9 @@ class Informer(Generic[T]):
             except Expired as err:
                 log.debug("%s: watch expired, listing again: %s", self._resource.plural, err)
                 self._revision = ""
+            except NotFound as err:  # a kind that is gone, or not there yet
+                log.log(logging.DEBUG if failing else logging.INFO, "%s: %s; trying again", self._resource.plural, err)
+                failing, self._revision = True, ""
             except (ServiceUnavailable, TooManyRequests) as err:
                 log.log(logging.DEBUG if failing else logging.INFO, "%s: %s; trying again", self._resource.plural, err)
                 failing = True

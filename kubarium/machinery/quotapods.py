@@ -109,7 +109,7 @@ def counts(pod: Mapping[str, Any], now: float) -> bool:
     deleted, grace_s = metadata.get("deletionTimestamp"), metadata.get("deletionGracePeriodSeconds")
     if not deleted or grace_s is None:
         return True
-    return now <= (parse_timestamp(deleted) or now) + grace_s
+    return bool(now <= (parse_timestamp(deleted) or now) + grace_s)
 
 
 def is_terminating(pod: Mapping[str, Any]) -> bool:

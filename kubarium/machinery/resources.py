@@ -20,6 +20,7 @@ class Resource(Generic[T]):
     kind: str
     view: type[T]
     namespaced: bool = True
+    metadata_only: bool = False  # ask for no more than the view holds: lists and watches of PartialObjectMetadata
 
     @property
     def api_version(self) -> str:

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from kubarium.controllers.garbagecollector import Action, Graph, Item, Owner, blocking, plan_item
 from kubarium.controllers.namespace import Remaining, plan_conditions
+from kubarium.controllers.ownership import Action, Graph, Item, Owner, blocking, plan_item
 from kubarium.controllers.views import PartialObject, metadata_only
 from kubarium.machinery.objects import Namespace, convert
 from kubarium.machinery.resources import PODS
@@ -98,6 +98,8 @@ def test_a_namespace_says_what_it_waits_for() -> None:
     namespace = convert(Namespace, {"metadata": meta("ns", namespace="")})
     conditions = plan_conditions(namespace, Remaining({"pods.": 2}, {"example.com/hold": 1}), NOW)
     assert {(c["type"], c["status"], c["message"]) for c in conditions} == {
+        ("NamespaceDeletionDiscoveryFailure", "False", "All resources successfully discovered"),
+        ("NamespaceDeletionGroupVersionParsingFailure", "False", "All legacy kube types successfully parsed"),
         (
             "NamespaceDeletionContentFailure",
             "False",

@@ -144,6 +144,9 @@ class Api(Protocol):
         propagation: str = "",
     ) -> None: ...
 
+    async def document(self, path: str, accept: str = "application/json") -> bytes:
+        """What a path outside of the resources answers (discovery, versions). Always by REST."""
+
     async def close(self) -> None: ...
 
 

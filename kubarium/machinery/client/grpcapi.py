@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 import grpc.aio
@@ -15,6 +15,9 @@ from kubarium.machinery.errors import ApiError, ServiceUnavailable
 from kubarium.machinery.kubeconfig import ClientConfig
 from kubarium.machinery.pb import api_pb2, api_pb2_grpc
 from kubarium.machinery.resources import Resource
+
+if TYPE_CHECKING:
+    from kubarium.machinery.client.restapi import RestApi
 
 T = TypeVar("T")
 
@@ -62,9 +65,21 @@ class GrpcApi:
         self._address = config.grpc
         self._channel = _channel(config, user_agent)
         self._stub = api_pb2_grpc.ApiStub(self._channel)
+        self._config = config
+        self._rest: RestApi | None = None
 
     async def close(self) -> None:
         await self._channel.close(None)
+        if self._rest is not None:
+            await self._rest.close()
+
+    async def document(self, path: str, accept: str = "application/json") -> bytes:
+        """Documents have no gRPC form."""
+        if self._rest is None:
+            from kubarium.machinery.client.restapi import RestApi
+
+            self._rest = RestApi(self._config, user_agent=self._manager, timeout_s=self._timeout_s)
+        return await self._rest.document(path, accept)
 
     async def get(self, resource: Resource[T], name: str, namespace: str = "") -> T:
         return codec.view_of(resource, await self._get(resource, name, namespace, ""))

@@ -64,6 +64,9 @@ class RestApi:
         found: dict[str, Any] = orjson.loads(await self._call("GET", resource.path(namespace, name, subresource)))
         return found
 
+    async def document(self, path: str, accept: str = "application/json") -> bytes:
+        return await self._call("GET", path, accept=accept)
+
     async def list(
         self,
         resource: Resource[T],
@@ -82,7 +85,8 @@ class RestApi:
             "continue": continue_token,
             "resourceVersion": resource_version,
         }
-        reply = codec.raw_list.decode(await self._call("GET", resource.path(namespace), query))
+        answer = await self._call("GET", resource.path(namespace), query, accept=_accept(resource, "List"))
+        reply = codec.raw_list.decode(answer)
         items = tuple(codec.view_of(resource, bytes(item)) for item in reply.items or ())
         return ListResult(items, reply.metadata.resourceVersion, reply.metadata.continue_)
 
@@ -109,7 +113,8 @@ class RestApi:
             query |= {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
         limit_s = timeout_s + (self._timeout.total or 0)
         timeout = aiohttp.ClientTimeout(total=limit_s, connect=5.0, sock_read=min(limit_s, SILENCE_S))
-        response = await self._send("GET", resource.path(namespace), query, timeout=timeout)
+        path = resource.path(namespace)
+        response = await self._send("GET", path, query, timeout=timeout, accept=_accept(resource, ""))
         try:
             async for line in self._lines(response):
                 event = codec.raw_event.decode(line)
@@ -209,8 +214,9 @@ class RestApi:
         *,
         body: bytes = b"",
         content_type: str = "application/json",
+        accept: str = "",
     ) -> bytes:
-        response = await self._send(method, path, query, body=body, content_type=content_type)
+        response = await self._send(method, path, query, body=body, content_type=content_type, accept=accept)
         try:
             return await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as err:
@@ -226,10 +232,13 @@ class RestApi:
         *,
         body: bytes = b"",
         content_type: str = "application/json",
+        accept: str = "",
         timeout: aiohttp.ClientTimeout | None = None,
     ) -> aiohttp.ClientResponse:
         """The answer's head; any status that is no success is raised as its error."""
         headers = {"Content-Type": content_type} if body else {}
+        if accept:
+            headers["Accept"] = accept
         if header := self._token.header():
             headers["Authorization"] = header
         try:
@@ -252,6 +261,12 @@ class RestApi:
     def _unreachable(self, err: BaseException) -> ApiError:
         reason = "no answer in time" if isinstance(err, TimeoutError) else str(err) or type(err).__name__
         return ServiceUnavailable(f"API server at {self._server}: {reason}")
+
+
+def _accept(resource: Resource[Any], of: str) -> str:
+    """What to accept of a list (`of` is List) or of a single object; "" for the object as it is."""
+    shape = f"application/json;as=PartialObjectMetadata{of};g=meta.k8s.io;v=v1"
+    return f"{shape},application/json" if resource.metadata_only else ""
 
 
 def _probed_socket(address: Any) -> socket.socket:
