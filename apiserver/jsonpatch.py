@@ -42,13 +42,14 @@ def _apply_one(document: Any, operation: dict[str, Any]) -> Any:
     elif kind == "replace":
         if not path:
             return copy.deepcopy(_value(operation))
-        _find(document, path)
         parent, key = _find(document, path[:-1]), path[-1]
+        if not isinstance(parent, list | dict):
+            raise JsonPatchError(f"nothing at /{'/'.join(path)}")
         parent[_index(parent, key) if isinstance(parent, list) else key] = copy.deepcopy(_value(operation))
     elif kind == "test":
         _test(document, path, operation.get("value"))
     elif kind == "copy":
-        return _add(document, path, copy.deepcopy(_find(document, _path(operation, "from"))))
+        return _add(document, path, copy.deepcopy(_find_loosely(document, _path(operation, "from"))))
     elif kind == "move":
         source = _path(operation, "from")
         value = _find(document, source)
@@ -94,6 +95,12 @@ def _find(document: Any, path: list[str]) -> Any:
         else:
             raise JsonPatchError(f"nothing at /{'/'.join(path)}")
     return value
+
+
+def _find_loosely(document: Any, path: list[str]) -> Any:
+    """A member that is not there is null, as in the library that upstream uses; that library also replaces it."""
+    parent = _find(document, path[:-1])
+    return parent.get(path[-1]) if path and isinstance(parent, dict) else _find(document, path)
 
 
 def _add(document: Any, path: list[str], value: Any) -> Any:

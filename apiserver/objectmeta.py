@@ -38,9 +38,9 @@ def match_namespace(obj: Object, resource: ResourceDef, namespace: str) -> None:
 def match_name(obj: Object, name: str) -> None:
     """BadRequest where the object in the body is not the one that the path names."""
     metadata = metadata_of(obj)
-    own = metadata.setdefault("name", name)
+    own = metadata.get("name")
     if not own:
-        raise BadRequest("the name of the object is empty, it must match the name on the URL")
+        raise BadRequest(f"the name of the object ({name} based on URL) was undeterminable: name must be provided")
     if own != name:
         raise BadRequest(f"the name of the object ({own}) does not match the name on the URL ({name})")
 

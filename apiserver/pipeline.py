@@ -91,7 +91,7 @@ class Pipeline:
         self._reviews = parts.reviews
         self._components = ComponentStatuses(parts.state)
         self.writing: set[asyncio.Future[Written]] = set()
-        self._subresources = Subresources(self.reader, self.writer, parts.tokens)
+        self._subresources = Subresources(parts.state, self.reader, self.writer, parts.tokens)
 
     async def allow(self, request: Request, field_selector: str = "") -> None:
         """Raises Forbidden. Before it does, everything written before the call is known: roles come through the
@@ -119,7 +119,7 @@ class Pipeline:
     async def get(self, request: Request, *, resource_version: str = "") -> bytes:
         await self.allow(request)
         if request.subresource == "scale":
-            return await self._subresources.scale(request)
+            return await self._subresources.scaling.get(request)
         if request.resource.live:
             return await self._components.get(request)
         return await self.reader.get(request, resource_version)
@@ -136,7 +136,7 @@ class Pipeline:
         await self.allow(request)
         if self._reviews.answers(request.resource):
             return self._reviews.create(request, body, content_type, options)
-        if request.subresource:
+        if request.subresource or request.resource.kind == "Binding":
             return await self._subresources.create(request, body, content_type, options)
         return await self.writer.create(request, body, content_type, options)
 
@@ -151,7 +151,7 @@ class Pipeline:
     async def patch(self, request: Request, body: bytes, content_type: str, options: WriteOptions) -> Written:
         await self.allow(request)
         if request.subresource == "scale":
-            return await self._subresources.patch_scale(request, body, content_type, options)
+            return await self._subresources.scaling.patch(request, body, content_type, options)
         return await self.writer.patch(request, body, content_type, options)
 
     @_unbroken

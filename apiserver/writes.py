@@ -320,6 +320,8 @@ class Writer:
             new["metadata"]["managedFields"] = job.applied
         elif part is not None or subresource in TRACKED:
             updates.track_update(resource, subresource, new, old, job.manager, self.now())
+        if subresource == "scale":
+            updates.scale_times(new, old)
         if part is None:
             return
         attributes = job.attributes(UPDATE, job.request.name, new, old)

@@ -22,6 +22,7 @@ from kubarium.machinery.errors import ApiError, BadRequest, NotFound, RequestEnt
 
 CONTENT_TYPE = "application/apply-patch+yaml"
 BEFORE_FIRST = "before-first-apply"
+_SCALE = "autoscaling/v1"
 _KUBECTL = "kubectl"
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
@@ -113,10 +114,16 @@ def apply(call: Apply, live: Object) -> tuple[Object, list[Entry]]:
     managed = by_manager(entries or ()) or _before_first(call, live)
     merged, managed, conflicts = _combine(call, root, live, managed)
     if conflicts and not call.force and (left := _disputed(call, root, live, conflicts)):
-        raise conflict_error(left)
+        raise conflict_error(_on_scale(left) if call.subresource == "scale" else left)
     if call.name == _KUBECTL:
         _renew_last_applied(merged, call.config)
     return _as_object(merged, call.resource, root), in_order(managed)
+
+
+def _on_scale(conflicts: list[Owned]) -> list[Owned]:
+    """Who applies a Scale is told of the owners of a Scale."""
+    shown = [(m._replace(api_version=_SCALE) if m.api_version else m, fields) for m, fields in conflicts]
+    return [Owned(manager, fields) for manager, fields in shown]
 
 
 def _combine(call: Apply, root: Root, live: Object, managed: Managed) -> tuple[Object, Managed, list[Owned]]:

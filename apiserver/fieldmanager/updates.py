@@ -16,6 +16,7 @@ from apiserver.fieldmanager.entries import (
     fold_old,
     in_order,
     make,
+    manager_of,
     read,
     same_but_times,
 )
@@ -98,6 +99,22 @@ def taken(
 def _write(metadata: Object, managed: Managed) -> None:
     if managed:
         metadata["managedFields"] = in_order(managed)
+
+
+def scale_times(new: Object, old: Object) -> None:
+    """Entries of those who write the Scale have no time of their own: they keep the one they had, if any."""
+    before = {manager_of(entry): entry for entry in old["metadata"].get("managedFields") or ()}
+    entries = new["metadata"].get("managedFields") or _NOBODY
+    if any(entry.get("subresource") == "scale" for entry in entries):
+        kept = {manager_of(entry): _timed(entry, before.get(manager_of(entry))) for entry in entries}
+        new["metadata"]["managedFields"] = in_order(kept)
+
+
+def _timed(entry: Entry, before: Entry | None) -> Entry:
+    if entry.get("subresource") != "scale":
+        return entry
+    found = {key: value for key, value in entry.items() if key != "time"}
+    return found if before is None or "time" not in before else found | {"time": before["time"]}
 
 
 def keep_times(new: Object, old: Object) -> None:

@@ -30,6 +30,8 @@ from apiserver.registry import (
     policy,
     rbac,
     replicationcontrollers,
+    resourceclaims,
+    resourceslices,
     scheduling,
     servicecidrs,
     services,
@@ -44,6 +46,7 @@ __all__ = ["REGISTRY", "Column", "Object", "Registry", "ResourceDef", "Strategy"
 REGISTRY = Registry(
     (
         core.COMPONENTSTATUSES,
+        pods.BINDINGS,
         core.CONFIGMAPS,
         core.ENDPOINTS,
         events.EVENTS,
@@ -98,6 +101,10 @@ REGISTRY = Registry(
         coordination.LEASES,
         node.RUNTIMECLASSES,
         discovery.ENDPOINTSLICES,
+        resourceclaims.DEVICECLASSES,
+        resourceclaims.RESOURCECLAIMS,
+        resourceclaims.RESOURCECLAIMTEMPLATES,
+        resourceslices.RESOURCESLICES,
         flowcontrol.FLOWSCHEMAS,
         flowcontrol.PRIORITYLEVELCONFIGURATIONS,
     )

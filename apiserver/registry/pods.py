@@ -153,6 +153,20 @@ def check_status_update(new: Object, old: Object, faults: Faults) -> None:
         faults.each("status.nominatedNodeName", nominated, names.name_is_subdomain(nominated))
 
 
+def put_condition(status: Object, condition: Object, now: str) -> None:
+    """Add a condition, or put it in the place of the one of its type; its time is that of the last change."""
+    conditions = status.setdefault("conditions", [])
+    whole = {"type": condition["type"], "status": condition["status"], "lastProbeTime": None, "lastTransitionTime": now}
+    whole |= condition
+    for i, before in enumerate(conditions):
+        if before.get("type") == whole["type"]:
+            if before.get("status") == whole["status"] and before.get("lastTransitionTime"):
+                whole["lastTransitionTime"] = before["lastTransitionTime"]
+            conditions[i] = whole
+            return
+    conditions.append(whole)
+
+
 def qos_class(spec: Object) -> str:
     """Guaranteed, Burstable or BestEffort, from the cpu and memory of all containers, or of the pod itself.
 
@@ -209,3 +223,5 @@ PODS = ResourceDef(
         grace_period_s=grace_period_s,
     ),
 )
+
+BINDINGS = ResourceDef("", "v1", "Binding", "bindings", "binding", verbs=("create",))

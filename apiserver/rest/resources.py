@@ -10,6 +10,7 @@ import orjson
 
 from apiserver import codec, tables
 from apiserver.decode import PROTOBUF_TYPE
+from apiserver.deletion import warnings_of
 from apiserver.pipeline import Pipeline
 from apiserver.registry.base import ResourceDef
 from apiserver.replies import NotAllowed
@@ -22,6 +23,7 @@ from apiserver.rest.listing import batch_encoder, include_of, list_pieces
 from apiserver.rest.negotiation import JSON, YAML, Accepted, Shape, accepted
 from apiserver.rest.paths import Target
 from apiserver.rest.streams import Pieces, WatchStream
+from apiserver.scaling import SCALE
 from apiserver.subresources import delete_options
 from kubarium.machinery.errors import BadRequest, MethodNotAllowed, UnsupportedMediaType
 
@@ -152,13 +154,17 @@ class Resources:
 
     async def _delete(self, exchange: Exchange, request: Request) -> Answer:
         shape = accepted(exchange.accept, SHAPES)
-        written = await self._pipeline.delete(request, await self._delete_options(exchange))
+        wanted = await self._delete_options(exchange)
+        exchange.warnings = (*exchange.warnings, *warnings_of(request.resource, wanted))
+        written = await self._pipeline.delete(request, wanted)
         return self._object(exchange, request, shape, written.body, warnings=written.warnings)
 
     async def _delete_collection(self, exchange: Exchange, request: Request) -> Answer:
         shape = accepted(exchange.accept, LIST_SHAPES)
         wanted = queries.list_options(exchange.query)
-        listed = await self._pipeline.delete_collection(request, wanted, await self._delete_options(exchange))
+        deleting = await self._delete_options(exchange)
+        exchange.warnings = (*exchange.warnings, *warnings_of(request.resource, deleting))
+        listed = await self._pipeline.delete_collection(request, wanted, deleting)
         return self._listed(exchange, request, shape, listed)
 
     async def _delete_options(self, exchange: Exchange) -> DeleteOptions:
@@ -182,7 +188,8 @@ class Resources:
         warnings: Sequence[str] = (),
     ) -> Answer:
         if shape.shape is not Shape.WHOLE:
-            data = self._shaped(exchange, request.resource, shape, data)
+            shown = SCALE if request.subresource == "scale" else request.resource
+            data = self._shaped(exchange, shown, shape, data)
         warnings = (*exchange.warnings, *warnings)
         return json_answer(data, status=status, warnings=warnings, media_type=shape.content_type)
 

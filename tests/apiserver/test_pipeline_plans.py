@@ -14,8 +14,8 @@ from apiserver import deletion, objectmeta, options
 from apiserver.codec import Head
 from apiserver.registry import REGISTRY, ResourceDef
 from apiserver.request import DeleteOptions, ListOptions, WriteOptions
+from apiserver.scaling import scale_of, selector_text
 from apiserver.selection import parse_selection
-from apiserver.subresources import scale_of, selector_text
 from kubarium.machinery.errors import ApiError, BadRequest, Invalid
 from kubarium.machinery.times import format_timestamp
 
