@@ -40,6 +40,7 @@ _STATUS_LEAVES: Mapping[tuple[str, str], frozenset[str]] = {
     ("flowcontrol.apiserver.k8s.io", "flowschemas"): frozenset({"*"}),
     ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations"): frozenset({"*"}),
     ("networking.k8s.io", "servicecidrs"): frozenset({"*"}),
+    ("resource.k8s.io", "resourceclaims"): frozenset({"*"}),
     ("storage.k8s.io", "volumeattachments"): frozenset({"*"}),
 }
 

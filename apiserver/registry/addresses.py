@@ -112,3 +112,11 @@ def cidr_warnings(text: str, path: str) -> list[str]:
     if not found and address.version == 6 and text != str(network):
         found.append(f'{path}: IPv6 CIDR value "{text}" should be in RFC 5952 canonical format ("{network}")')
     return found
+
+
+def interface_address(text: str) -> list[str]:
+    """An address with the length of its network, in canonical form: `192.168.1.5/24`."""
+    if (parsed := parse_cidr(text)) is None:
+        return ["must be a valid address in CIDR form, (e.g. 10.9.8.7/24 or 2001:db8::1/64)"]
+    shown = f"{parsed[0]}/{parsed[1].prefixlen}"
+    return [] if text == shown else [f'must be in canonical form ("{shown}")']
