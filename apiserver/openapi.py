@@ -1,139 +1,98 @@
-"""The OpenAPI documents, version 2 (one) and version 3 (one a group and version), as kubectl reads them.
+"""The OpenAPI documents, version 2 (one) and version 3 (one a group and version), as kubectl reads them. Pure.
 
-Built on first request from the definitions in `apiserver.schemas`. Paths are given as far as clients use them: kubectl
-looks there for the kinds that PATCH accepts and whether it knows `fieldValidation`.
+Made from the definitions in `apiserver.schemas`, the schemas of custom kinds, and the operations of all resources.
 Source: Kubernetes documentation, "The Kubernetes API", "OpenAPI interface definition"; OpenAPI 2.0 and 3.0.
 """
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
 from apiserver import schemas
-from apiserver.discovery import SUBRESOURCES
-from apiserver.registry.base import Registry, ResourceDef
+from apiserver.openapi_custom import definition_name, definitions
+from apiserver.openapi_paths import PATCH_BODY, QUERY, Gvk, Operation, operations, path_names
+from apiserver.registry.base import ResourceDef
 
 Json = dict[str, Any]
 
-VERSION = "v1.36.0"
-_V2_REF, _V3_REF = "#/definitions/", "#/components/schemas/"
-_PATCH_TYPES = (
-    "application/json-patch+json",
-    "application/merge-patch+json",
-    "application/strategic-merge-patch+json",
-    "application/apply-patch+yaml",
-)
+INFO = {"title": "Kubernetes", "version": "v1.36.0"}
+V2_REF, V3_REF = "#/definitions/", "#/components/schemas/"
 _JSON = "application/json"
-_METHODS = {
-    "list": "get",
-    "create": "post",
-    "deletecollection": "delete",
-    "get": "get",
-    "update": "put",
-    "patch": "patch",
-    "delete": "delete",
+_PRODUCES = (_JSON, "application/yaml")
+_BEARER = {
+    "type": "apiKey",
+    "description": "Bearer Token authentication",
+    "name": "authorization",
+    "in": "header",
 }
-_ACTIONS = {"create": "post", "update": "put"}
-_COLLECTION, _SINGLE = ("list", "create", "deletecollection"), ("get", "update", "patch", "delete")
-_QUERY = {
-    "pretty": "string",
-    "dryRun": "string",
-    "fieldManager": "string",
-    "fieldValidation": "string",
-    "force": "boolean",
-    "labelSelector": "string",
-    "fieldSelector": "string",
-    "limit": "integer",
-    "continue": "string",
-    "resourceVersion": "string",
-    "resourceVersionMatch": "string",
-    "timeoutSeconds": "integer",
-    "watch": "boolean",
-    "allowWatchBookmarks": "boolean",
-    "sendInitialEvents": "boolean",
-    "gracePeriodSeconds": "integer",
-    "propagationPolicy": "string",
-}
-_LIST_QUERY = (
-    "allowWatchBookmarks",
-    "continue",
-    "fieldSelector",
-    "labelSelector",
-    "limit",
-    "resourceVersion",
-    "resourceVersionMatch",
-    "sendInitialEvents",
-    "timeoutSeconds",
-    "watch",
-)
-_WRITE_QUERY = ("dryRun", "fieldManager", "fieldValidation")
-_QUERIES = {
-    "list": _LIST_QUERY,
-    "create": _WRITE_QUERY,
-    "update": _WRITE_QUERY,
-    "patch": (*_WRITE_QUERY, "force"),
-    "delete": ("dryRun", "gracePeriodSeconds", "propagationPolicy"),
-    "deletecollection": ("dryRun", "gracePeriodSeconds", "propagationPolicy", *_LIST_QUERY[1:8]),
-}
-_STATUS = "io.k8s.apimachinery.pkg.apis.meta.v1.Status"
-_DELETE_OPTIONS = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"
-_PATCH_BODY = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch"
-
-
-def etag(data: bytes) -> str:
-    """What tells two versions of a document apart, without the quotes of the header."""
-    return hashlib.sha512(data).hexdigest().upper()
-
-
-def group_version_path(group: str, version: str) -> str:
-    """`api/v1`, `apis/apps/v1`."""
-    return f"apis/{group}/{version}" if group else f"api/{version}"
+_PHRASES = {200: "OK", 201: "Created", 202: "Accepted"}
+_PATCH = {"description": "The body of a patch: what it holds depends on the media type.", "type": "object"}
 
 
 @cache
-def _definition_names() -> dict[tuple[str, str, str], str]:
+def _definition_names() -> dict[Gvk, str]:
     """(group, version, kind) -> full name of the definition."""
-    found: dict[tuple[str, str, str], str] = {}
+    found: dict[Gvk, str] = {}
     for name, definition in schemas.documents().items():
         for gvk in definition.get("x-kubernetes-group-version-kind", ()):
             found.setdefault((gvk["group"], gvk["version"], gvk["kind"]), name)
     return found
 
 
+def _paths(resources: Sequence[ResourceDef]) -> Iterator[tuple[str, dict[str, Operation]]]:
+    """Every path with its operations by method."""
+    custom = {r.group for r in resources if r.custom is not None}
+    known = _definition_names()
+
+    def name_of(gvk: Gvk) -> str:
+        return known.get(gvk) or (definition_name(*gvk) if gvk[0] in custom else "")
+
+    for resource in resources:
+        yield from operations(resource, name_of).items()
+
+
 # --- version 2
 
 
-def document_v2(registry: Registry) -> Json:
-    """`/openapi/v2`."""
+def document_v2(resources: Sequence[ResourceDef]) -> Json:
+    """`/openapi/v2`, of all resources."""
+    documents = schemas.documents()
     paths: Json = {}
-    for resource in registry:
-        for path, operations in _operations(resource).items():
-            paths[path] = {
-                "parameters": [_parameter_v2(n, "path", "string", required=True) for n in _path_names(path)],
-                **{method: _operation_v2(operation) for method, operation in operations.items()},
-            }
+    for path, methods in _paths(resources):
+        parameters = [_parameter_v2(name, "path", "string", required=True) for name in path_names(path)]
+        paths[path] = {"parameters": parameters} | {m: _operation_v2(operation) for m, operation in methods.items()}
+    found = {**documents, PATCH_BODY: _PATCH}
+    for resource in resources:
+        if resource.custom is not None:
+            found |= definitions(resource, documents, V2_REF, version=2)
     return {
         "swagger": "2.0",
-        "info": {"title": "Kubernetes", "version": VERSION},
+        "info": INFO,
         "paths": paths,
-        "definitions": {**schemas.documents(), _PATCH_BODY: {"type": "object"}},
+        "definitions": found,
+        "securityDefinitions": {"BearerToken": _BEARER},
+        "security": [{"BearerToken": []}],
     }
 
 
-def _operation_v2(operation: Json) -> Json:
-    parameters = [_parameter_v2(n, "query", _QUERY[n]) for n in operation["query"]]
-    if body := operation["body"]:
-        parameters.append({"in": "body", "name": "body", "required": True, "schema": {"$ref": _V2_REF + body}})
-    answer = {"description": "OK", "schema": _answer_schema(operation, _V2_REF)}
+def _operation_v2(operation: Operation) -> Json:
+    parameters = [_parameter_v2(name, "query", QUERY[name]) for name in operation.query]
+    if operation.body:
+        schema = {"$ref": V2_REF + operation.body}
+        parameters.append({"in": "body", "name": "body", "required": True, "schema": schema})
+    answer = _answer_schema(operation, V2_REF)
+    answers: Json = {str(code): {"description": _PHRASES[code], "schema": answer} for code in operation.codes}
     return {
-        "operationId": operation["id"],
-        "consumes": list(operation["consumes"]),
-        "produces": [_JSON],
+        "consumes": list(operation.consumes),
+        "produces": list(_PRODUCES),
+        "schemes": ["https"],
+        "tags": [operation.tag],
+        "operationId": operation.id,
         "parameters": parameters,
-        "responses": {"200": answer, "401": {"description": "Unauthorized"}},
-        **operation["extensions"],
+        "responses": answers | {"401": {"description": "Unauthorized"}},
+        **operation.extensions,
     }
 
 
@@ -142,55 +101,49 @@ def _parameter_v2(name: str, place: str, kind: str, *, required: bool = False) -
     return found | {"required": True} if required else found
 
 
-def _answer_schema(operation: Json, prefix: str) -> Json:
-    return {"$ref": prefix + operation["answer"]} if operation["answer"] else {"type": "string"}
+def _answer_schema(operation: Operation, prefix: str) -> Json:
+    return {"$ref": prefix + operation.answer} if operation.answer else {"type": "string"}
 
 
 # --- version 3
 
 
-def index_v3(registry: Registry, hashes: dict[str, str]) -> Json:
-    """`/openapi/v3`: where each group and version has its document; `hashes` maps their paths to ETags."""
-    found = {path: {"serverRelativeURL": f"/openapi/v3/{path}?hash={hashes[path]}"} for path in paths_v3(registry)}
-    return {"paths": found}
-
-
-def paths_v3(registry: Registry) -> list[str]:
-    return [group_version_path(g, v) for g, versions in registry.groups().items() for v in versions]
-
-
-def document_v3(registry: Registry, path: str) -> Json | None:
-    """`/openapi/v3/PATH`, such as `apis/apps/v1`; None where there is no such group and version."""
-    resources = [r for r in registry if group_version_path(r.group, r.version) == path]
-    if not resources:
-        return None
+def document_v3(resources: Sequence[ResourceDef]) -> Json:
+    """`/openapi/v3/apis/apps/v1` and the like: of the resources of one group and version."""
     paths: Json = {}
+    for path, methods in _paths(resources):
+        parameters = [_parameter_v3(name, "path", "string", required=True) for name in path_names(path)]
+        paths[path] = {"parameters": parameters} | {m: _operation_v3(operation) for m, operation in methods.items()}
+    custom: Json = {}
     for resource in resources:
-        for url, operations in _operations(resource).items():
-            paths[url] = {
-                "parameters": [_parameter_v3(n, "path", "string", required=True) for n in _path_names(url)],
-                **{method: _operation_v3(operation) for method, operation in operations.items()},
-            }
-    used = _reachable(_references(paths))
+        if resource.custom is not None:
+            custom |= definitions(resource, schemas.documents(), V3_REF, version=3)
+    used = _reachable(_references(paths) | _references(custom), custom)
     return {
         "openapi": "3.0.0",
-        "info": {"title": "Kubernetes", "version": VERSION},
+        "info": INFO,
         "paths": paths,
-        "components": {"schemas": {name: _schema_v3(name) for name in used}},
+        "components": {
+            "schemas": {name: custom[name] if name in custom else _schema_v3(name) for name in used},
+            "securitySchemes": {"BearerToken": _BEARER},
+        },
     }
 
 
-def _operation_v3(operation: Json) -> Json:
-    answer = {"description": "OK", "content": {_JSON: {"schema": _answer_schema(operation, _V3_REF)}}}
+def _operation_v3(operation: Operation) -> Json:
+    schema = _answer_schema(operation, V3_REF)
+    content = {media_type: {"schema": schema} for media_type in _PRODUCES}
+    answers: Json = {str(code): {"description": _PHRASES[code], "content": content} for code in operation.codes}
     found: Json = {
-        "operationId": operation["id"],
-        "parameters": [_parameter_v3(n, "query", _QUERY[n]) for n in operation["query"]],
-        "responses": {"200": answer, "401": {"description": "Unauthorized"}},
-        **operation["extensions"],
+        "tags": [operation.tag],
+        "operationId": operation.id,
+        "parameters": [_parameter_v3(name, "query", QUERY[name]) for name in operation.query],
+        "responses": answers | {"401": {"description": "Unauthorized"}},
+        **operation.extensions,
     }
-    if body := operation["body"]:
-        schema = {"schema": {"$ref": _V3_REF + body}}
-        found["requestBody"] = {"content": dict.fromkeys(operation["consumes"], schema), "required": True}
+    if operation.body:
+        schema = {"schema": {"$ref": V3_REF + operation.body}}
+        found["requestBody"] = {"content": dict.fromkeys(operation.consumes, schema), "required": True}
     return found
 
 
@@ -200,7 +153,7 @@ def _parameter_v3(name: str, place: str, kind: str, *, required: bool = False) -
 
 
 def _schema_v3(name: str) -> Json:
-    schema: Json = {"type": "object"} if name == _PATCH_BODY else _converted(schemas.documents()[name])
+    schema: Json = _PATCH if name == PATCH_BODY else _converted(schemas.documents()[name])
     return schema
 
 
@@ -211,15 +164,17 @@ def _converted(node: Any) -> Any:
     if not isinstance(node, dict):
         return node
     if isinstance(ref := node.get("$ref"), str):
-        target = {"$ref": ref.replace(_V2_REF, _V3_REF)}
+        target = {"$ref": ref.replace(V2_REF, V3_REF)}
         rest = {key: _converted(value) for key, value in node.items() if key != "$ref"}
         return {**rest, "allOf": [target]} if rest else target
     if node.get("format") == "int-or-string":
-        return {"oneOf": [{"type": "integer"}, {"type": "string"}], "format": "int-or-string"}
+        described = {key: value for key, value in node.items() if key == "description"}
+        return {**described, "oneOf": [{"type": "integer"}, {"type": "string"}], "format": "int-or-string"}
     return {key: _converted(value) for key, value in node.items()}
 
 
 def _references(node: Any) -> set[str]:
+    """Names of the definitions that a node leads to."""
     if isinstance(node, dict):
         own = {node["$ref"].rpartition("/")[2]} if isinstance(node.get("$ref"), str) else set()
         return own.union(*(_references(value) for value in node.values()))
@@ -228,86 +183,17 @@ def _references(node: Any) -> set[str]:
     return set()
 
 
-def _reachable(roots: set[str]) -> list[str]:
+def _reachable(roots: set[str], custom: Json) -> list[str]:
     found: set[str] = set()
-    todo = list(roots)
+    todo = list({*roots, *custom})
     while todo:
         name = todo.pop()
         if name not in found:
             found.add(name)
-            todo += _references(schemas.documents().get(name, {}))
+            todo += _referenced_by(name) if name not in custom else ()
     return sorted(found)
 
 
-# --- operations, in a form between both versions
-
-
-def _path_names(path: str) -> list[str]:
-    return [part[1:-1] for part in path.split("/") if part.startswith("{")]
-
-
-def _operations(resource: ResourceDef) -> dict[str, dict[str, Json]]:
-    """URL -> HTTP method -> operation."""
-    prefix = "/" + group_version_path(resource.group, resource.version)
-    base = (
-        f"{prefix}/namespaces/{{namespace}}/{resource.plural}" if resource.namespaced else f"{prefix}/{resource.plural}"
-    )
-    found = {base: _verbs(resource, _COLLECTION), f"{base}/{{name}}": _verbs(resource, _SINGLE)}
-    if resource.namespaced:
-        everywhere = _verbs(resource, ("list",))
-        for operation in everywhere.values():
-            operation["id"] += "ForAllNamespaces"
-        found[f"{prefix}/{resource.plural}"] = everywhere
-    for name in resource.subresources:
-        found[f"{base}/{{name}}/{name}"] = _subresource(resource, name)
-    return {path: operations for path, operations in found.items() if operations}
-
-
-def _verbs(resource: ResourceDef, wanted: tuple[str, ...]) -> dict[str, Json]:
-    gvk = (resource.group, resource.version, resource.kind)
-    return {_METHODS[verb]: _operation(resource, verb, gvk) for verb in wanted if verb in resource.verbs}
-
-
-def _subresource(resource: ResourceDef, name: str) -> dict[str, Json]:
-    sub = SUBRESOURCES[name]
-    own = (resource.group, resource.version, sub.kind or resource.kind)
-    gvk = (sub.group, sub.version, sub.kind) if sub.group else own
-    return {_METHODS[verb]: _operation(resource, verb, gvk, name) for verb in sub.verbs}
-
-
-def _operation(resource: ResourceDef, verb: str, gvk: tuple[str, str, str], sub: str = "") -> Json:
-    names = _definition_names()
-    kind = names.get(gvk, "")
-    group = (resource.group.partition(".")[0] or "core").capitalize()
-    scope = "Namespaced" if resource.namespaced else ""
-    action = {"get": "read", "update": "replace", "deletecollection": "deleteCollection"}.get(verb, verb)
-    group_, version, name = gvk
-    known = kind or sub in ("exec", "attach", "portforward")
-    extensions: Json = {"x-kubernetes-action": _ACTIONS.get(verb, verb)}
-    if known:
-        extensions["x-kubernetes-group-version-kind"] = {"group": group_, "kind": name, "version": version}
-    return {
-        "id": f"{action}{group}{resource.version.capitalize()}{scope}{resource.kind}{sub.capitalize()}",
-        "query": _QUERIES.get(verb, ()),
-        "body": _body(verb, kind),
-        "answer": _answer(verb, gvk, kind, sub),
-        "consumes": _PATCH_TYPES if verb == "patch" else ("*/*",),
-        "extensions": extensions,
-    }
-
-
-def _body(verb: str, kind: str) -> str:
-    if verb in ("create", "update"):
-        return kind
-    return {"patch": _PATCH_BODY, "delete": _DELETE_OPTIONS, "deletecollection": _DELETE_OPTIONS}.get(verb, "")
-
-
-def _answer(verb: str, gvk: tuple[str, str, str], kind: str, sub: str) -> str:
-    if verb in ("delete", "deletecollection"):
-        return _STATUS
-    if sub == "log":
-        return ""
-    if verb == "list":
-        group, version, name = gvk
-        return _definition_names().get((group, version, f"{name}List"), kind)
-    return kind
+@cache
+def _referenced_by(name: str) -> tuple[str, ...]:
+    return tuple(_references(schemas.documents().get(name, {})))

@@ -138,6 +138,16 @@ class NotAllowed(MethodNotAllowed):
         return super().to_status() | {"details": {}}
 
 
+class NoSuchPath(NotFound):
+    """404: one of the API's own groups has no such path. Upstream sends empty details with it."""
+
+    def __init__(self) -> None:
+        super().__init__("the server could not find the requested resource")
+
+    def to_status(self) -> dict[str, Any]:
+        return super().to_status() | {"details": {}}
+
+
 def unnamed_error(text: str, code: int = 500) -> ApiError:
     """An error that upstream does not type: a message and a code, no reason."""
     return ApiError(text, code=code, reason="")

@@ -16,7 +16,7 @@ from apiserver.registry.base import Registry, ResourceDef
 from apiserver.replies import NotAllowed
 from apiserver.request import Request, User
 from apiserver.rest import query as queries
-from apiserver.rest.answers import Answer, error_answer, page_not_found
+from apiserver.rest.answers import Answer, error_answer
 from apiserver.rest.exchange import Exchange, timed_out
 from apiserver.rest.identity import Identity
 from apiserver.rest.limits import MUTATING, READ_ONLY, Limits
@@ -176,8 +176,6 @@ class Dispatcher:
         decision = self._doors.authorizer.authorize_path(exchange.user, verb, exchange.path)
         if not decision.allowed:
             raise refused_path(exchange.user, verb, exchange.path, decision.reason)
-        if verb != "get":
-            return page_not_found()
         return self._doors.wellknown.answer(exchange)
 
     def _resource(self, exchange: Exchange, target: Target) -> Answer | Work:
@@ -201,7 +199,7 @@ class Dispatcher:
 
     async def _not_served(self, exchange: Exchange, target: Target) -> Answer:
         await self._doors.pipeline.allow(asked(exchange, target))
-        return page_not_found()
+        return self._doors.wellknown.nothing_at(target.group)
 
     async def _not_allowed(self, exchange: Exchange, target: Target) -> Answer:
         await self._doors.pipeline.allow(asked(exchange, target))

@@ -94,6 +94,13 @@ class Metrics:
             histogram = self.seconds[key] = Histogram()
         histogram.observe(seconds)
 
+    def reset(self) -> None:
+        """Count from nothing again; what is under way stays."""
+        self.requests.clear()
+        self.seconds.clear()
+        self.watch_events.clear()
+        self.rejected = 0
+
     def render(self, figures: Figures) -> str:
         return "\n".join(self._lines(figures)) + "\n"
 

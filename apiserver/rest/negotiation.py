@@ -5,14 +5,16 @@ Source: API concepts, "Alternate representations of resources", "Receiving resou
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kubarium.machinery.errors import NotAcceptable
 
 JSON, YAML = "application/json", "application/yaml"
 MEDIA_TYPES = (JSON, YAML, "application/vnd.kubernetes.protobuf")  # the last is named in errors only, as upstream does
+LIST_TYPES = (*MEDIA_TYPES, f"{JSON};stream=watch", "application/vnd.kubernetes.protobuf;stream=watch")
 
 
 class Shape(StrEnum):
@@ -35,7 +37,7 @@ class Accepted(NamedTuple):
     @property
     def content_type(self) -> str:
         if self.shape is Shape.DISCOVERY:
-            return f"{JSON};g=apidiscovery.k8s.io;v={self.version};as={self.shape}"
+            return f"{self.media_type};g=apidiscovery.k8s.io;v={self.version};as={self.shape}"
         return self.media_type
 
 
@@ -48,14 +50,27 @@ _GROUPS = {
 }
 
 
+class NotRepresentable(NotAcceptable):
+    """406 from before a resource is looked at. Upstream sends empty details with it."""
+
+    def __init__(self, available: tuple[str, ...]) -> None:
+        super().__init__(f"406: Not Acceptable\n\nAvailable representations: {', '.join(available)}")
+
+    def to_status(self) -> dict[str, Any]:
+        return super().to_status() | {"details": {}}
+
+
 @lru_cache(maxsize=256)
-def accepted(header: str, shapes: frozenset[Shape] = frozenset()) -> Accepted:
+def accepted(header: str, shapes: frozenset[Shape] = frozenset(), available: tuple[str, ...] = ()) -> Accepted:
     """The first entry of an Accept header that can be served; `shapes` are those beside the whole object.
 
-    Raises NotAcceptable (406).
+    `available` are the media types of the path, where it has such a list: one of them must be asked for by its name, or
+    anything. Raises NotAcceptable (406).
     """
     if not header or header == JSON:
         return PLAIN
+    if available and not _named(header, available):
+        raise NotRepresentable(available)
     for entry in sorted(header.split(","), key=_quality, reverse=True):
         media_type, *rest = [part.strip() for part in entry.split(";")]
         parameters = dict(part.partition("=")[::2] for part in rest)
@@ -66,6 +81,23 @@ def accepted(header: str, shapes: frozenset[Shape] = frozenset()) -> Accepted:
         if (found := _shape(parameters, shapes)) is not None:
             return Accepted(*found, media_type)
     raise NotAcceptable(f"only the following media types are accepted: {', '.join(MEDIA_TYPES)}")
+
+
+def _named(header: str, available: tuple[str, ...]) -> bool:
+    known = {"*/*", *(entry.partition(";")[0] for entry in available)}
+    return any(entry.partition(";")[0].strip() in known for entry in header.split(","))
+
+
+def accepted_type(header: str, forms: Mapping[str, str]) -> str | None:
+    """The form that is asked for by media type, whatever its parameters; `forms` begins with the usual one."""
+    usual = next(iter(forms.values()))
+    for entry in sorted((header or "*/*").split(","), key=_quality, reverse=True):
+        media_type = entry.partition(";")[0].strip()
+        if media_type in ("*/*", "application/*"):
+            return usual
+        if media_type in forms:
+            return forms[media_type]
+    return None
 
 
 def _quality(entry: str) -> float:

@@ -20,7 +20,7 @@ from apiserver.rest.answers import Answer, headers_of, json_answer
 from apiserver.rest.exchange import Exchange
 from apiserver.rest.limits import Limits
 from apiserver.rest.listing import batch_encoder, include_of, list_pieces
-from apiserver.rest.negotiation import JSON, YAML, Accepted, Shape, accepted
+from apiserver.rest.negotiation import JSON, LIST_TYPES, MEDIA_TYPES, YAML, Accepted, Shape, accepted
 from apiserver.rest.paths import Target
 from apiserver.rest.streams import Pieces, WatchStream
 from apiserver.scaling import SCALE
@@ -91,12 +91,12 @@ class Resources:
         Raises ApiErrors.
         """
         if request.verb == "get":
-            shape = accepted(exchange.accept, SHAPES)
+            shape = accepted(exchange.accept, SHAPES, MEDIA_TYPES)
             version = queries.first(exchange.query, "resourceVersion") if exchange.query else ""
             data = self._pipeline.get_now(request, version)
             return None if data is None else self._object(exchange, request, shape, data)
         if request.verb == "list":
-            shape = accepted(exchange.accept, LIST_SHAPES)
+            shape = accepted(exchange.accept, LIST_SHAPES, LIST_TYPES)
             listed = self._pipeline.list_now(request, queries.list_options(exchange.query))
             return None if listed is None else self._listed(exchange, request, shape, listed)
         return None
@@ -116,13 +116,13 @@ class Resources:
                 return await self._delete_collection(exchange, request)
 
     async def _get(self, exchange: Exchange, request: Request) -> Answer:
-        shape = accepted(exchange.accept, SHAPES)
+        shape = accepted(exchange.accept, SHAPES, MEDIA_TYPES)
         version = queries.first(exchange.query, "resourceVersion") if exchange.query else ""
         data = await self._pipeline.get(request, resource_version=version)
         return self._object(exchange, request, shape, data)
 
     async def _list(self, exchange: Exchange, request: Request) -> Answer:
-        shape = accepted(exchange.accept, LIST_SHAPES)
+        shape = accepted(exchange.accept, LIST_SHAPES, LIST_TYPES)
         listed = await self._pipeline.list(request, queries.list_options(exchange.query))
         return self._listed(exchange, request, shape, listed)
 
@@ -135,7 +135,7 @@ class Resources:
         return Answer(headers=headers_of(exchange.warnings, shape.content_type), stream=pieces)
 
     async def _write(self, exchange: Exchange, request: Request) -> Answer:
-        shape = accepted(exchange.accept, SHAPES if "get" in request.resource.verbs else NO_SHAPES)
+        shape = accepted(exchange.accept, SHAPES if "get" in request.resource.verbs else NO_SHAPES, MEDIA_TYPES)
         options = queries.write_options(exchange.query, exchange.user_agent)
         media_type = exchange.content_type
         if request.verb != "patch" and media_type not in BODY_TYPES:
@@ -153,14 +153,14 @@ class Resources:
         return await self._pipeline.patch(request, body, media_type, options)
 
     async def _delete(self, exchange: Exchange, request: Request) -> Answer:
-        shape = accepted(exchange.accept, SHAPES)
+        shape = accepted(exchange.accept, SHAPES, MEDIA_TYPES)
         wanted = await self._delete_options(exchange)
         exchange.warnings = (*exchange.warnings, *warnings_of(request.resource, wanted))
         written = await self._pipeline.delete(request, wanted)
         return self._object(exchange, request, shape, written.body, warnings=written.warnings)
 
     async def _delete_collection(self, exchange: Exchange, request: Request) -> Answer:
-        shape = accepted(exchange.accept, LIST_SHAPES)
+        shape = accepted(exchange.accept, LIST_SHAPES, LIST_TYPES)
         wanted = queries.list_options(exchange.query)
         deleting = await self._delete_options(exchange)
         exchange.warnings = (*exchange.warnings, *warnings_of(request.resource, deleting))
@@ -207,7 +207,7 @@ class Resources:
 
     async def watch(self, exchange: Exchange, request: Request) -> Answer:
         """A stream of events, one JSON document a line, until the pipeline ends it or the client goes."""
-        shape = accepted(exchange.accept, WATCH_SHAPES)
+        shape = accepted(exchange.accept, WATCH_SHAPES, LIST_TYPES)
         session = await self._pipeline.open_watch(request, queries.list_options(exchange.query))
         encode = batch_encoder(request.resource, shape, include_of(exchange.query))
         running = ExitStack()

@@ -8,22 +8,32 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from apiserver import discovery, openapi
 from apiserver.auth.keys import discovery as openid
 from apiserver.auth.keys import jwks
 from apiserver.auth.serviceaccounts import ServiceAccountTokens
+from apiserver.registry import priorities
 from apiserver.registry.base import Registry
+from apiserver.replies import NoSuchPath, NotAllowed
 from apiserver.rest import health
-from apiserver.rest.answers import NO_CACHE, Answer, json_answer, page_not_found, text_answer
+from apiserver.rest.answers import NO_CACHE, Answer, Headers, json_answer, page_not_found, text_answer
+from apiserver.rest.documents import V2_PROTOBUF, V3_PROTOBUF, Document, Documents, etag
 from apiserver.rest.exchange import Exchange
 from apiserver.rest.metrics import CONTENT_TYPE, Figures, Metrics
-from apiserver.rest.negotiation import JSON, Shape, accepted
+from apiserver.rest.negotiation import JSON, MEDIA_TYPES, YAML, Shape, accepted, accepted_type
 from apiserver.rest.query import first
 
 KUBERNETES_MAJOR, KUBERNETES_MINOR = 1, 36
 DISCOVERY_SHAPES = frozenset({Shape.DISCOVERY})
 KEYS_CACHED = {"Cache-Control": "public, max-age=3600"}
-IMMUTABLE = "public, max-age=31536000, immutable"
+IMMUTABLE = "public, immutable"
+TEXT = "text/plain; charset=utf-8"
+# Media type as asked for -> form of the document; the form with an @ is the older name.
+_V2_FORMS = {JSON: JSON, V2_PROTOBUF: V2_PROTOBUF, V2_PROTOBUF.replace("v2.v1", "v2@v1"): V2_PROTOBUF}
+_V3_FORMS = {JSON: JSON, V3_PROTOBUF: V3_PROTOBUF, V3_PROTOBUF.replace("v3.v1", "v3@v1"): V3_PROTOBUF}
+_PATHS = (
+    *("/.well-known/openid-configuration", "/api", "/api/v1", "/apis", "/apis/", "/metrics", "/openapi/v2"),
+    *("/openapi/v3", "/openapi/v3/", "/openid/v1/jwks", "/version"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +50,14 @@ class Served:
 
 
 class WellKnown:
-    """Answers GET; None for a path that is nobody's."""
+    """Answers what names no resource, whatever the method: most paths do not look at it, as upstream's do not."""
 
     def __init__(self, served: Served) -> None:
         self._served = served
+        self._documents = Documents(served.registry, served.address)
 
     async def answer(self, exchange: Exchange) -> Answer:
+        """Raises NotAcceptable, NotAllowed, NoSuchPath."""
         path = exchange.path
         head = path.split("/")[1]
         if head in health.HEADS:
@@ -53,15 +65,20 @@ class WellKnown:
         if head in ("api", "apis"):
             return self._discovery(exchange)
         if head == "openapi":
-            return self._openapi(exchange)
-        if path in ("/version", "/version/"):
-            return json_answer(self._once("version", version_info))
+            return await self._openapi(exchange)
+        if head == "version":
+            return self._version(exchange)
         if path == "/metrics":
-            text = self._served.metrics.render(self._served.figures())
-            return Answer(body=text.encode(), headers={"Content-Type": CONTENT_TYPE})
+            return self._metrics(exchange)
         if path == "/":
             return json_answer(orjson.dumps({"paths": self._paths()}))
-        return self._keys(path)
+        return self._keys(path.rstrip("/"))
+
+    def nothing_at(self, group: str) -> Answer:
+        """Of a path below a group that nothing serves. Raises NoSuchPath where the group is one of the API's own."""
+        if priorities.is_built_in(group) and group in self._served.registry.groups():
+            raise NoSuchPath
+        return page_not_found()
 
     def _once(self, name: str, make: Callable[[], object]) -> bytes:
         encoded = self._served.encoded
@@ -69,7 +86,7 @@ class WellKnown:
             encoded[name] = orjson.dumps(make())
         return encoded[name]
 
-    # -- health --------------------------------------------------------------------------------------------------------
+    # -- health, version, metrics --------------------------------------------------------------------------------------
 
     def _health(self, exchange: Exchange, head: str) -> Answer:
         checks = health.checks_of(head, self._served.checks)
@@ -81,63 +98,72 @@ class WellKnown:
         whole = health.report(head, checks, verbose=verbose, excluded=excluded)
         return text_answer(whole.text, status=whole.status)
 
+    def _version(self, exchange: Exchange) -> Answer:
+        if exchange.path.rstrip("/") != "/version":
+            raise NoSuchPath
+        _only_get(exchange)
+        accepted(exchange.accept, available=(JSON,))
+        return json_answer(self._once("version", version_info))
+
+    def _metrics(self, exchange: Exchange) -> Answer:
+        if exchange.method == "DELETE":
+            self._served.metrics.reset()
+            return text_answer("metrics reset\n")
+        text = self._served.metrics.render(self._served.figures())
+        return Answer(body=text.encode(), headers={"Content-Type": CONTENT_TYPE})
+
     # -- discovery -----------------------------------------------------------------------------------------------------
 
     def _discovery(self, exchange: Exchange) -> Answer:
-        path, registry = exchange.path.rstrip("/"), self._served.registry
+        path = exchange.path.rstrip("/")
+        if path == "/api" or path.startswith("/api/") or path.count("/") > 2:
+            _only_get(exchange)
         if path in ("/api", "/apis"):
-            shape = accepted(exchange.accept, DISCOVERY_SHAPES)
-            if shape.shape is Shape.DISCOVERY:
-                make = discovery.aggregated_core if path == "/api" else discovery.aggregated_groups
-                return self._tagged(
-                    exchange, self._once(f"{path} aggregated", lambda: make(registry)), shape.content_type
-                )
-            if path == "/api":
-                encoded = self._once(path, lambda: discovery.api_versions(self._served.address))
-            else:
-                encoded = self._once(path, lambda: discovery.api_group_list(registry))
-            return json_answer(encoded, media_type=accepted(exchange.accept).content_type)
-        document = discovery.legacy(registry, path)
+            wanted = accepted(exchange.accept, DISCOVERY_SHAPES)
+            if wanted.shape is Shape.DISCOVERY:
+                return _tagged(exchange, self._documents.aggregated(path), wanted.content_type, cache="public")
+        else:
+            available = MEDIA_TYPES if path.count("/") == 3 or path == "/api/v1" else ()
+            wanted = accepted(exchange.accept, available=available)
+        document = self._documents.legacy(path)
         if document is None:
-            return page_not_found()
-        return json_answer(orjson.dumps(document), media_type=accepted(exchange.accept).content_type)
+            return self.nothing_at("" if path.startswith("/api/") else path.split("/")[2])
+        return json_answer(document.json, media_type=wanted.content_type)
 
     # -- OpenAPI -------------------------------------------------------------------------------------------------------
 
-    def _openapi(self, exchange: Exchange) -> Answer:
+    async def _openapi(self, exchange: Exchange) -> Answer:
         """Version 2 in one document, version 3 in one per group and version, immutable under the hash in its URL."""
-        registry, path = self._served.registry, exchange.path.rstrip("/")
-        media_type = accepted(exchange.accept).media_type
+        path = exchange.path
         if path == "/openapi/v2":
-            return self._tagged(exchange, self._once(path, lambda: openapi.document_v2(registry)), media_type)
+            form = accepted_type(exchange.accept, _V2_FORMS)
+            if form is None:
+                return Answer(status=406, headers=())
+            document, body = await self._documents.openapi_v2(form)
+            return _tagged(exchange, document, form, body)
         if path == "/openapi/v3":
-            return self._tagged(exchange, self._once(path, self._openapi_index), media_type)
-        name = path.removeprefix("/openapi/v3/")
-        if name not in openapi.paths_v3(registry):
-            return page_not_found()
-        data = self._openapi_document(name)
+            index = await self._documents.openapi_index()
+            headers = {"Cache-Control": NO_CACHE, "Content-Type": TEXT, "ETag": f'"{etag(index)}"'}
+            return Answer(index, headers=headers)
+        if path.startswith("/openapi/v3/"):
+            return await self._openapi_v3(exchange, path.removeprefix("/openapi/v3/"))
+        return page_not_found()
+
+    async def _openapi_v3(self, exchange: Exchange, name: str) -> Answer:
+        form = accepted_type(exchange.accept, _V3_FORMS)
+        if form is None:
+            return Answer(status=406, headers=())
+        found = await self._documents.openapi_v3(name, form)
+        if found is None:
+            return Answer(status=404, headers=())
+        document, body = found
         wanted = first(exchange.query, "hash")
         if not wanted:
-            return self._tagged(exchange, data, media_type)
-        if wanted != (found := openapi.etag(data)):
-            return Answer(status=301, headers={"Location": f"{path}?hash={found}"})
-        return Answer(body=data, headers={"Content-Type": media_type, "Cache-Control": IMMUTABLE})
-
-    def _openapi_document(self, name: str) -> bytes:
-        return self._once(f"openapi {name}", lambda: openapi.document_v3(self._served.registry, name))
-
-    def _openapi_index(self) -> object:
-        registry = self._served.registry
-        hashes = {name: openapi.etag(self._openapi_document(name)) for name in openapi.paths_v3(registry)}
-        return openapi.index_v3(registry, hashes)
-
-    def _tagged(self, exchange: Exchange, data: bytes, media_type: str) -> Answer:
-        """With an ETag, so that a client that has the document already need not read it again."""
-        etag = openapi.etag(data)
-        headers = {"ETag": f'"{etag}"', "Cache-Control": NO_CACHE, "Vary": "Accept"}
-        if exchange.header("If-None-Match").strip('"') == etag:
-            return Answer(status=304, headers=headers)
-        return Answer(body=data, headers={**headers, "Content-Type": media_type})
+            return _tagged(exchange, document, form, body)
+        if wanted != document.tag:
+            headers = {"Location": f"/openapi/v3/{name}?hash={document.tag}", "ETag": f'"{document.tag}"'}
+            return Answer(status=301, headers=headers)
+        return _tagged(exchange, document, form, body, cache=IMMUTABLE)
 
     # -- the rest ------------------------------------------------------------------------------------------------------
 
@@ -153,12 +179,32 @@ class WellKnown:
         return page_not_found()
 
     def _paths(self) -> list[str]:
-        groups = self._served.registry.groups()
-        paths = ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz"]
-        for group, versions in groups.items():
+        paths = list(_PATHS)
+        for group, versions in self._served.registry.groups().items():
             if group:
                 paths += [f"/apis/{group}", *(f"/apis/{group}/{version}" for version in versions)]
-        return sorted([*paths, "/version", "/openid/v1/jwks", "/.well-known/openid-configuration"])
+        for head in health.HEADS:
+            paths += [f"/{head}", *(f"/{head}/{name}" for name in health.checks_of(head, self._served.checks))]
+        return sorted(paths)
+
+
+def _only_get(exchange: Exchange) -> None:
+    """Some paths answer nothing else. Raises NotAllowed."""
+    if exchange.method != "GET":
+        raise NotAllowed
+
+
+def _tagged(
+    exchange: Exchange, document: Document, media_type: str, body: bytes | None = None, *, cache: str = NO_CACHE
+) -> Answer:
+    """With an ETag, so that a client that has the document already need not read it again."""
+    headers: Headers = (("ETag", f'"{document.tag}"'), ("Cache-Control", cache), ("Vary", "Accept"))
+    if exchange.header("If-None-Match").removeprefix("W/").strip('"') == document.tag:
+        return Answer(status=304, headers=headers)
+    data = document.json if body is None else body
+    if media_type.startswith(YAML):
+        return json_answer(data, media_type=YAML)
+    return Answer(data, headers=(*headers, ("Content-Type", media_type)))
 
 
 def version_info() -> dict[str, str]:
