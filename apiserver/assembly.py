@@ -35,7 +35,6 @@ from apiserver.auth import bootstraptokens
 from apiserver.auth.authenticator import Authenticator
 from apiserver.auth.authorizer import AlwaysAllow, Authorizer, RoleAuthorizer
 from apiserver.auth.defaults import node_rules
-from apiserver.auth.keys import load_signer, load_verifiers
 from apiserver.auth.serviceaccounts import ServiceAccountTokens
 from apiserver.auth.tokens import fixed_user, load_token_file, token_digest
 from apiserver.autoregister import Autoregister
@@ -61,6 +60,7 @@ from apiserver.store.base import Store
 from apiserver.tokenrequests import TokenIssuer
 from apiserver.watchcache import Batch, Entry, WatchCache
 from kubarium.machinery import kubeconfig
+from kubarium.machinery.accounttokens import load_signer, load_verifiers
 from kubarium.machinery.errors import Compacted, ConfigError, StoreUnavailable
 
 log = logging.getLogger(__name__)

@@ -14,11 +14,11 @@ from urllib.parse import unquote
 
 from apiserver.auth.authorizer import Authorizer, call, refused
 from apiserver.auth.decision import Asked, Decision
-from apiserver.auth.legacytokens import PREFIX
 from apiserver.auth.node import NODE_PREFIX, NODES_GROUP
 from apiserver.registry.faults import quoted
 from apiserver.registry.names import dns1123_subdomain, name_is_label, name_is_subdomain
 from apiserver.request import ANONYMOUS, AUTHENTICATED_GROUP, MASTERS_GROUP, UNAUTHENTICATED_GROUP, User
+from kubarium.machinery.accounttokens import PREFIX
 from kubarium.machinery.errors import BadRequest, Forbidden
 
 HEADER = b"impersonate-"

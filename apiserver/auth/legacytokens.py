@@ -10,30 +10,14 @@ import hmac
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-PREFIX = "system:serviceaccount:"
-ISSUER = "kubernetes/serviceaccount"
-SECRET_TYPE = "kubernetes.io/service-account-token"
+from kubarium.machinery.accounttokens import LEGACY_ISSUER, NAME, NAMESPACE, PREFIX, SECRET, UID
+
 INVALID_SINCE = "kubernetes.io/legacy-token-invalid-since"
-_CLAIM = "kubernetes.io/serviceaccount/"
-NAMESPACE, SECRET = f"{_CLAIM}namespace", f"{_CLAIM}secret.name"
-NAME, UID = f"{_CLAIM}service-account.name", f"{_CLAIM}service-account.uid"
 _MISSING = {NAMESPACE: "namespace", SECRET: "secretName", NAME: "serviceAccountName", UID: "serviceAccountUID"}
 
 
 class InvalidToken(Exception):
     """The token is one of ours by its form, and not good (any more)."""
-
-
-def plan_claims(namespace: str, account: str, uid: str, secret: str) -> dict[str, Any]:
-    """What such a token says."""
-    return {
-        "iss": ISSUER,
-        NAMESPACE: namespace,
-        SECRET: secret,
-        NAME: account,
-        UID: uid,
-        "sub": f"{PREFIX}{namespace}:{account}",
-    }
 
 
 def tidy_claims(claims: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -51,7 +35,7 @@ def tidy_claims(claims: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def account_of(claims: Mapping[str, Any]) -> tuple[str, str, str]:
     """Namespace, name and uid of the account of any token, of this or the newer form."""
-    if claims["iss"] == ISSUER:
+    if claims["iss"] == LEGACY_ISSUER:
         return claims[NAMESPACE], claims[NAME], claims[UID]
     bound = claims["kubernetes.io"]
     return bound["namespace"], bound["serviceaccount"]["name"], bound["serviceaccount"]["uid"]

@@ -15,7 +15,6 @@ import orjson
 
 from apiserver.auth.changes import Changes
 from apiserver.auth.decision import NO_OPINION, Decision
-from apiserver.auth.legacytokens import PREFIX
 from apiserver.auth.rules import Rule, parse_rules
 from apiserver.registry.base import Object
 from apiserver.registry.faults import quoted
@@ -32,6 +31,7 @@ from apiserver.registry.rbac import (
 )
 from apiserver.request import User
 from apiserver.watchcache import Entry, WatchCache
+from kubarium.machinery.accounttokens import PREFIX
 
 ANSWERS = 20_000  # kept at most; a question is of about 300 bytes
 

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from apiserver.auth import legacytokens
-from apiserver.auth.keys import Key
-from apiserver.auth.legacytokens import PREFIX, InvalidToken
+from apiserver.auth.legacytokens import InvalidToken
 from apiserver.registry.faults import quoted
 from apiserver.request import AUTHENTICATED_GROUP, User
+from kubarium.machinery.accounttokens import LEGACY_ISSUER, PREFIX, Key, sign
 from kubarium.machinery.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -83,8 +83,6 @@ class ServiceAccountTokens:
 
     def issue(self, subject: TokenSubject, *, audiences: Sequence[str], lifetime: Lifetime, now: int) -> str:
         """A signed token for `subject`; `now` in seconds since the epoch."""
-        import jwt
-
         if self.signer is None:
             raise ConfigError("no --service-account-signing-key-file: tokens cannot be issued")
         claims = plan_claims(
@@ -95,8 +93,7 @@ class ServiceAccountTokens:
             lifetime=lifetime,
             token_id=str(uuid.uuid4()),
         )
-        headers = {"kid": self.signer.key_id}
-        return jwt.encode(claims, self.signer.key, algorithm=self.signer.algorithm, headers=headers)
+        return sign(claims, self.signer)
 
     def authenticate(
         self, token: str, now: float, audiences: Sequence[str] = ()
@@ -130,7 +127,7 @@ class ServiceAccountTokens:
         except jwt.PyJWTError:
             return None
         issuer = body.get("iss")
-        if issuer not in (self.issuer, legacytokens.ISSUER):
+        if issuer not in (self.issuer, LEGACY_ISSUER):
             return None
         keys = [key for key in self.verifiers if header.get("kid") in (None, "", key.key_id)]
         if not keys:
@@ -141,13 +138,13 @@ class ServiceAccountTokens:
                 claims = jwt.decode(token, key.key, algorithms=[key.algorithm], options=options)
             except jwt.PyJWTError:
                 continue
-            return legacytokens.tidy_claims(claims) if issuer == legacytokens.ISSUER else tidy_claims(claims)
+            return legacytokens.tidy_claims(claims) if issuer == LEGACY_ISSUER else tidy_claims(claims)
         raise InvalidToken("go-jose/go-jose: error in cryptographic primitive")
 
     def _check_objects(self, token: str, known: _Known, now: float) -> None:
         """Looks at an object again only when it has changed."""
         claims = known.claims
-        legacy = claims["iss"] == legacytokens.ISSUER
+        legacy = claims["iss"] == LEGACY_ISSUER
         places = legacytokens.places(claims) if legacy else bound_places(claims)
         entries = tuple(self.lookup(*place) for place in places)
         if known.seen and all(map(is_, entries, known.seen)):
