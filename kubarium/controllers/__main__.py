@@ -26,7 +26,10 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--node-startup-grace-period", type=seconds, default=defaults.node_startup_grace_period_s)
     parser.add_argument("--terminated-pod-gc-threshold", type=int, default=defaults.terminated_pod_gc_threshold)
     parser.add_argument("--root-ca-file", default="", help="PEM file that kube-root-ca.crt holds; none: not published")
-    parser.add_argument("--service-account-private-key-file", default="", help="accepted for upstream's sake")
+    parser.add_argument("--service-account-private-key-file", default="", help="PEM key of tokens that live in Secrets")
+    parser.add_argument("--cluster-signing-cert-file", default="", help="CA that signs CertificateSigningRequests")
+    parser.add_argument("--cluster-signing-key-file", default="", help="its key; none: nothing is signed")
+    parser.add_argument("--cluster-signing-duration", type=seconds, default=defaults.cluster_signing_duration_s)
     parser.add_argument("--controllers", default="*", help="comma-separated: * all, foo this one, -foo not this one")
     parser.add_argument("--healthz-host", default="127.0.0.1")
     parser.add_argument("--healthz-port", type=int, default=10257)
@@ -51,6 +54,9 @@ def config_of(args: argparse.Namespace) -> Config:
         node_startup_grace_period_s=args.node_startup_grace_period,
         root_ca_file=args.root_ca_file,
         service_account_private_key_file=args.service_account_private_key_file,
+        cluster_signing_cert_file=args.cluster_signing_cert_file,
+        cluster_signing_key_file=args.cluster_signing_key_file,
+        cluster_signing_duration_s=args.cluster_signing_duration,
         terminated_pod_gc_threshold=args.terminated_pod_gc_threshold,
         controllers=tuple(name.strip() for name in args.controllers.split(",")),
     )

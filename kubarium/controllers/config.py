@@ -20,6 +20,9 @@ class Config:
     node_startup_grace_period_s: float = 10.0  # [60]
     root_ca_file: str = ""
     service_account_private_key_file: str = ""
+    cluster_signing_cert_file: str = ""
+    cluster_signing_key_file: str = ""
+    cluster_signing_duration_s: float = 365 * 24 * 3600.0
     terminated_pod_gc_threshold: int = 12500
     controllers: tuple[str, ...] = ("*",)
 

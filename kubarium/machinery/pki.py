@@ -22,6 +22,17 @@ from kubarium.machinery.errors import ConfigError
 
 VALID = datetime.timedelta(days=3650)
 SKEW = datetime.timedelta(hours=1)  # certificates work also where another machine's clock is a little behind
+BACKDATE = datetime.timedelta(minutes=5)
+SHORT = datetime.timedelta(hours=8)  # certificates that live no longer have all of their time still before them
+PURPOSES = {
+    "server auth": ExtendedKeyUsageOID.SERVER_AUTH,
+    "client auth": ExtendedKeyUsageOID.CLIENT_AUTH,
+    "code signing": ExtendedKeyUsageOID.CODE_SIGNING,
+    "email protection": ExtendedKeyUsageOID.EMAIL_PROTECTION,
+    "timestamping": ExtendedKeyUsageOID.TIME_STAMPING,
+    "ocsp signing": ExtendedKeyUsageOID.OCSP_SIGNING,
+    "any": ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,
+}
 USAGES = {"server": ExtendedKeyUsageOID.SERVER_AUTH, "client": ExtendedKeyUsageOID.CLIENT_AUTH}
 
 
@@ -105,6 +116,56 @@ def issue(
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     return CertKey(_pem(builder.sign(ca.private_key, hashes.SHA256())), private_pem(key))
+
+
+def sign_request(
+    ca: Ca,
+    asked: x509.CertificateSigningRequest,
+    usages: Iterable[str],
+    now: datetime.datetime,
+    lifetime: datetime.timedelta,
+) -> bytes:
+    """The certificate, PEM, for a signing request of the Kubernetes API; `usages` as that names them.
+
+    It begins a little earlier, for clocks that differ, and ends with the authority at the latest.
+    Source: kubernetes/pkg/controller/certificates/authority.
+    """
+    wanted = set(usages)
+    begins = now - BACKDATE
+    ends = (now if lifetime < SHORT else begins) + lifetime
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(asked.subject)
+        .issuer_name(ca.parsed.subject)
+        .public_key(asked.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(max(begins, ca.parsed.not_valid_before_utc))
+        .not_valid_after(min(ends, ca.parsed.not_valid_after_utc))
+        .add_extension(_requested_usage(wanted), critical=True)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca.private_key.public_key()), critical=False)
+    )
+    if purposes := [PURPOSES[usage] for usage in PURPOSES if usage in wanted]:
+        builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
+    for extension in asked.extensions:
+        if isinstance(extension.value, x509.SubjectAlternativeName):
+            builder = builder.add_extension(extension.value, critical=False)
+    return _pem(builder.sign(ca.private_key, hashes.SHA256()))
+
+
+def _requested_usage(usages: set[str]) -> x509.KeyUsage:
+    agreement = "key agreement" in usages
+    return x509.KeyUsage(
+        digital_signature=bool(usages & {"digital signature", "signing"}),
+        content_commitment="content commitment" in usages,
+        key_encipherment="key encipherment" in usages,
+        data_encipherment="data encipherment" in usages,
+        key_agreement=agreement,
+        key_cert_sign="cert sign" in usages,
+        crl_sign="crl sign" in usages,
+        encipher_only=agreement and "encipher only" in usages,
+        decipher_only=agreement and "decipher only" in usages,
+    )
 
 
 def service_account_key(folder: Path) -> tuple[Path, Path]:
