@@ -17,6 +17,7 @@ from pathlib import Path
 
 from apiserver.admission.certificates import CertificateApproval, CertificateSigning, CertificateSubjectRestriction
 from apiserver.admission.chain import Chain, Plugin
+from apiserver.admission.devices import DeviceAccess
 from apiserver.admission.escalation import Escalation
 from apiserver.admission.ingress import DefaultIngressClass
 from apiserver.admission.limitranger import LimitRanger
@@ -308,7 +309,8 @@ def assemble(config: Config, store: Store, port: int) -> Server:
     else:
         authorizer = RoleAuthorizer(cache, node_rules(), lambda: bootstrap.done.is_set())  # noqa: PLW0108 (it comes later)
     escalation = [Escalation(authorizer)] if isinstance(authorizer, RoleAuthorizer) else []
-    admission = Chain([*plugins(config, state, registry, authorizer), *escalation])
+    devices = DeviceAccess(state, core("namespaces"), authorizer)
+    admission = Chain([*plugins(config, state, registry, authorizer), *escalation, devices])
     issuer = TokenIssuer(state, tokens, core, admission)
     authenticator = Authenticator(fixed_tokens(config), tokens, bootstrap_tokens(state, core))
     reviews = Reviews(authenticator, authorizer)

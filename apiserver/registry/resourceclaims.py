@@ -56,6 +56,15 @@ def _default_request(request: Object) -> None:
         request["count"] = 1
 
 
+    default_tolerations(request)
+
+
+def default_tolerations(holder: Object) -> None:
+    for toleration in holder.get("tolerations") or ():
+        if not toleration.get("operator"):
+            toleration["operator"] = "Equal"
+
+
 def default_spec(spec: Object) -> None:
     for request in at(spec, "devices.requests", []):
         if (exactly := request.get("exactly")) is not None:
@@ -160,7 +169,8 @@ def check_reference(name: str, known: RequestNames, path: str, faults: Faults) -
 
 def _default_claim(obj: Object) -> None:
     default_spec(obj.setdefault("spec", {}))
-    obj.setdefault("status", {})
+    for result in at(obj.setdefault("status", {}), "allocation.devices.results", []):
+        default_tolerations(result)
 
 
 def _prepare_claim(obj: Object) -> None:
