@@ -50,6 +50,8 @@ INDEXERS: Mapping[str, Mapping[str, Callable[[Any], Any]]] = {
     "replicasets": {**_NAMESPACE, **_OWNER},
     "deployments": _NAMESPACE,
     "services": _NAMESPACE,
+    "resourcequotas": _NAMESPACE,
+    "poddisruptionbudgets": _NAMESPACE,
     "endpointslices": {
         BY_SERVICE: lambda obj: [f"{obj.metadata.namespace}/{obj.metadata.labels.get(SERVICE_NAME, '')}"]
     },
@@ -124,6 +126,7 @@ class Context:
     def all_kinds(self) -> Kinds:
         """For controllers that work on every kind there is."""
         assert self.kinds is not None
+        self.kinds.wanted = True
         return self.kinds
 
 

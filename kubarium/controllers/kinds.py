@@ -55,6 +55,7 @@ class Kinds:
         self._changed = asyncio.Event()
         self._synced = asyncio.Event()
         self._known = asyncio.Event()
+        self.wanted = False  # whether any controller here works on every kind there is
         self.discovered = Discovered(())
         self.watched: dict[GroupResource, Resource[Owned]] = {}
         self.served: Mapping[tuple[str, str], Resource[Owned]] = {}
@@ -66,11 +67,6 @@ class Kinds:
     def on_kinds(self, listener: Callable[[frozenset[GroupResource]], None]) -> None:
         """Have `listener` called with the kinds that are gone, whenever what is served has changed."""
         self._listeners.append(listener)
-
-    @property
-    def wanted(self) -> bool:
-        """Whether anybody listens."""
-        return bool(self._handlers)
 
     @property
     def has_synced(self) -> bool:

@@ -8,6 +8,10 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from kubarium.controllers.accounttokens import AccountTokens
+from kubarium.controllers.budgets import DisruptionController
+from kubarium.controllers.certificates import Approver, Cleaner, Signer
+from kubarium.controllers.clusterroles import ClusterRoleAggregation
 from kubarium.controllers.config import Config
 from kubarium.controllers.controller import Context, Controller, Informers
 from kubarium.controllers.deployment import DeploymentController
@@ -20,9 +24,16 @@ from kubarium.controllers.nodeipam import NodeIpamController
 from kubarium.controllers.nodelifecycle import NodeLifecycleController
 from kubarium.controllers.podgc import PodGcController
 from kubarium.controllers.replicaset import ReplicaSetController
+from kubarium.controllers.resourcequota import ResourceQuotaController
 from kubarium.controllers.rootca import RootCaPublisher
 from kubarium.controllers.serviceaccount import ServiceAccountController
+from kubarium.controllers.storageprotection import (
+    ClaimProtectionController,
+    ClassProtectionController,
+    VolumeProtectionController,
+)
 from kubarium.controllers.tainteviction import TaintEvictionController
+from kubarium.controllers.ttlafterfinished import TtlAfterFinishedController
 from kubarium.machinery.client import Api
 from kubarium.machinery.election import Election, lead
 from kubarium.machinery.errors import ConfigError
@@ -40,6 +51,17 @@ CONTROLLERS: tuple[type[Controller[Any]], ...] = (
     EndpointsController,
     ServiceAccountController,
     RootCaPublisher,
+    AccountTokens,
+    ClusterRoleAggregation,
+    Approver,
+    Signer,
+    Cleaner,
+    DisruptionController,
+    ClaimProtectionController,
+    VolumeProtectionController,
+    ClassProtectionController,
+    TtlAfterFinishedController,
+    ResourceQuotaController,
     NamespaceController,
     GarbageCollector,
 )
@@ -61,18 +83,19 @@ class Manager:
 
     @staticmethod
     def _wanted(name: str, config: Config) -> bool:
-        if name == RootCaPublisher.name and not config.root_ca_file:
+        needed = {
+            RootCaPublisher.name: config.root_ca_file,
+            AccountTokens.name: config.service_account_private_key_file,
+            Signer.name: config.cluster_signing_key_file,
+        }
+        if not needed.get(name, "any"):
             return False
         return config.enabled(name)
 
     @property
     def ready(self) -> Mapping[str, Callable[[], bool]]:
-        return {"informer-sync": lambda: self._informers.synced and (not self._all_kinds or self._kinds.has_synced)}
-
-    @property
-    def _all_kinds(self) -> bool:
-        """Whether any controller here works on every kind there is."""
-        return self._kinds.wanted
+        kinds = self._kinds
+        return {"informer-sync": lambda: self._informers.synced and (kinds.has_synced or not kinds.wanted)}
 
     async def run(self, *, leader_elect: bool = False) -> None:
         """Until cancelled. No controller plans anything before every cache is filled."""
@@ -80,7 +103,7 @@ class Manager:
             informers = self._informers.all()
             for name, informer in informers.items():
                 group.create_task(informer.run(), name=f"informer/{name}")
-            if self._all_kinds:
+            if self._kinds.wanted:
                 group.create_task(self._kinds.run(), name="kinds")
             await wait_synced(*informers.values())
             if leader_elect:

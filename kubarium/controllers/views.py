@@ -81,6 +81,100 @@ class Deployment(_Object, frozen=True, kw_only=True):
     status: objects.DeploymentStatus = objects.DeploymentStatus()
 
 
+class ResourceQuotaStatus(_View, frozen=True, kw_only=True):
+    hard: dict[str, str] = {}
+    used: dict[str, str] = {}
+
+
+class ResourceQuota(_Object, frozen=True, kw_only=True):
+    api_version: str = "v1"
+    kind: str = "ResourceQuota"
+    spec: dict[str, Any] = {}
+    status: ResourceQuotaStatus = ResourceQuotaStatus()
+
+    @property
+    def hard(self) -> dict[str, str]:
+        """The limits that are asked for; those in force are in the status."""
+        return self.spec.get("hard") or {}
+
+
+class ClaimSpec(_View, frozen=True, kw_only=True):
+    volume_attributes_class_name: str = ""
+
+
+class ModifyVolumeStatus(_View, frozen=True, kw_only=True):
+    target_volume_attributes_class_name: str = ""
+
+
+class ClaimStatus(_View, frozen=True, kw_only=True):
+    current_volume_attributes_class_name: str = ""
+    modify_volume_status: ModifyVolumeStatus = ModifyVolumeStatus()
+
+
+class Claim(_Object, frozen=True, kw_only=True):
+    api_version: str = "v1"
+    kind: str = "PersistentVolumeClaim"
+    spec: ClaimSpec = ClaimSpec()
+    status: ClaimStatus = ClaimStatus()
+
+
+class PhaseStatus(_View, frozen=True, kw_only=True):
+    phase: str = ""
+
+
+class Volume(_Object, frozen=True, kw_only=True):
+    api_version: str = "v1"
+    kind: str = "PersistentVolume"
+    spec: ClaimSpec = ClaimSpec()
+    status: PhaseStatus = PhaseStatus()
+
+
+class JobSpec(_View, frozen=True, kw_only=True):
+    ttl_seconds_after_finished: int | None = None
+
+
+class JobStatus(_View, frozen=True, kw_only=True):
+    conditions: tuple[objects.Condition, ...] = ()
+
+
+class Job(_Object, frozen=True, kw_only=True):
+    api_version: str = "batch/v1"
+    kind: str = "Job"
+    spec: JobSpec = JobSpec()
+    status: JobStatus = JobStatus()
+
+
+class BudgetSpec(_View, frozen=True, kw_only=True):
+    min_available: int | str | None = None
+    max_unavailable: int | str | None = None
+    selector: LabelSelector | None = None
+
+
+class BudgetStatus(_View, frozen=True, kw_only=True):
+    observed_generation: int = 0
+    disrupted_pods: dict[str, str] = {}
+    disruptions_allowed: int = 0
+    current_healthy: int = 0
+    desired_healthy: int = 0
+    expected_pods: int = 0
+    conditions: tuple[objects.Condition, ...] = ()
+
+
+class Budget(_Object, frozen=True, kw_only=True):
+    api_version: str = "policy/v1"
+    kind: str = "PodDisruptionBudget"
+    spec: BudgetSpec = BudgetSpec()
+    status: BudgetStatus = BudgetStatus()
+
+
+CLAIMS: Resource[Claim] = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim", Claim)
+VOLUMES: Resource[Volume] = Resource("", "v1", "persistentvolumes", "PersistentVolume", Volume, namespaced=False)
+VOLUMEATTRIBUTESCLASSES: Resource[PartialObject] = Resource(
+    "storage.k8s.io", "v1", "volumeattributesclasses", "VolumeAttributesClass", PartialObject, namespaced=False
+)
+JOBS: Resource[Job] = Resource("batch", "v1", "jobs", "Job", Job)
+BUDGETS: Resource[Budget] = Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget", Budget)
+RESOURCEQUOTAS: Resource[ResourceQuota] = Resource("", "v1", "resourcequotas", "ResourceQuota", ResourceQuota)
 REPLICASETS: Resource[ReplicaSet] = Resource("apps", "v1", "replicasets", "ReplicaSet", ReplicaSet)
 DEPLOYMENTS: Resource[Deployment] = Resource("apps", "v1", "deployments", "Deployment", Deployment)
 

@@ -102,9 +102,12 @@ class Informer(Generic[T]):
             except Expired as err:
                 log.debug("%s: watch expired, listing again: %s", self._resource.plural, err)
                 self._revision = ""
-            except NotFound as err:  # a kind that is gone, or not there yet
+            except (
+                NotFound
+            ) as err:  # a kind that is gone, not there yet, or not known to this server: it has no objects
                 log.log(logging.DEBUG if failing else logging.INFO, "%s: %s; trying again", self._resource.plural, err)
                 failing, self._revision = True, ""
+                self._synced.set()
             except (ServiceUnavailable, TooManyRequests) as err:
                 log.log(logging.DEBUG if failing else logging.INFO, "%s: %s; trying again", self._resource.plural, err)
                 failing = True

@@ -293,6 +293,17 @@ class Volume(_View, frozen=True, kw_only=True):
     config_map: ConfigMapVolumeSource | None = None
     projected: ProjectedVolumeSource | None = None
     downward_api: DownwardAPIVolumeSource | None = None
+    persistent_volume_claim: PersistentVolumeClaimVolumeSource | None = None
+    ephemeral: EphemeralVolumeSource | None = None
+
+
+class PersistentVolumeClaimVolumeSource(_View, frozen=True, kw_only=True):
+    claim_name: str = ""
+    read_only: bool = False
+
+
+class EphemeralVolumeSource(_View, frozen=True, kw_only=True):
+    """A claim made for the pod, under the name POD-VOLUME."""
 
 
 class HostPathVolumeSource(_View, frozen=True, kw_only=True):
