@@ -25,19 +25,29 @@ def render_table(
     version: str = "v1",
     include: str = "Metadata",
     now: float | None = None,
+    unfinished: bool = False,
 ) -> bytes:
     """A Table of meta.k8s.io, one row an object. `include` tells what of the object stands in its row: None, Metadata
     or Object; `meta` is the list's metadata; `now` is the time that ages are counted to, in seconds since the epoch.
+
+    `unfinished`: more rows will be put into it. Without rows a Table of the usual two columns has null in their place.
     """
     api_version, moment = f"meta.k8s.io/{version}", time.time() if now is None else now
-    table = {
+    table: Object = {
         "kind": "Table",
         "apiVersion": api_version,
         "metadata": meta,
         "columnDefinitions": _definitions(resource),
         "rows": [_row(resource, obj, api_version, include or "Metadata", moment) for obj in items],
     }
+    if not table["rows"] and not unfinished and is_usual(resource):
+        table["rows"] = None
     return orjson.dumps(table)
+
+
+def is_usual(resource: ResourceDef) -> bool:
+    """Whether a kind of the API's own has no columns but name and age, in the form that a kind gets without a table."""
+    return len(resource.columns) == 2 and resource.columns[1].name == "Created At" and resource.custom is None
 
 
 @lru_cache(maxsize=256)
@@ -84,7 +94,9 @@ def _row(resource: ResourceDef, obj: Object, api_version: str, include: str, now
     row: Object = {"cells": [column.cell(obj, now) for column in resource.columns]}
     if conditions := resource.row_conditions(obj):
         row["conditions"] = conditions
-    if include == "Metadata":
+    if include == "None":
+        row["object"] = None
+    elif include == "Metadata":
         row["object"] = _partial(resource.row_object(obj), api_version)
     elif include == "Object":
         row["object"] = obj

@@ -37,7 +37,7 @@ RUNTIMECLASSES = ResourceDef(
     "runtimeclass",
     namespaced=False,
     storage_version_hash="WQTu1GL3T2Q=",
-    columns=(NAME, Column("Handler", "string", "@RuntimeClass.handler", field("handler")), AGE),
+    columns=(NAME, Column("Handler", "string", "", field("handler")), AGE),
     strategy=Strategy(
         validate=creating(_check),
         prepare_update=keep_generation,

@@ -76,7 +76,7 @@ def report(head: str, checks: Mapping[str, Check], *, verbose: bool, excluded: S
             failed = True
             lines.append(f"[-]{name} failed: reason withheld")
     if unknown:
-        names = ", ".join(f'"{name}"' for name in sorted(unknown))
+        names = ",".join(f'"{name}"' for name in sorted(unknown))
         lines.append(f"warn: some health checks cannot be excluded: no matches for {names}")
     if not failed and not verbose:
         return Report(200, "ok")

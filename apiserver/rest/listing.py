@@ -36,7 +36,8 @@ def include_of(query: queries.Query) -> str:
     """What of the object stands in a Table's row: None, Metadata (the default) or Object. Raises BadRequest."""
     text = queries.first(query, "includeObject") if query else ""
     if text not in ("", "None", "Metadata", "Object"):
-        raise BadRequest(f'unrecognized includeObject value: "{text}"')
+        allowed = "must be 'Metadata', 'Object', 'None', or empty"
+        raise BadRequest(f'Unable to convert to Table as requested: includeObject: Invalid value: "{text}": {allowed}')
     return text or "Metadata"
 
 
@@ -78,7 +79,7 @@ def _table(resource: ResourceDef, listed: Listed, version: str, include: str) ->
         items = [codec.decode(entry.data) for entry in entries]
         yield tables.render_table(resource, items, meta, version=version, include=include)
         return
-    start = tables.render_table(resource, [], meta, version=version, include=include)[:-2]  # up to the rows' bracket
+    start = tables.render_table(resource, [], meta, version=version, unfinished=True)[:-2]  # up to the rows' bracket
     for at in range(0, len(entries), AT_ONCE_DECODED):
         items = [codec.decode(entry.data) for entry in entries[at : at + AT_ONCE_DECODED]]
         yield start + tables.render_rows(resource, items, version=version, include=include)
@@ -89,12 +90,15 @@ def _table(resource: ResourceDef, listed: Listed, version: str, include: str) ->
 def _metadata(listed: Listed, version: str) -> Iterator[bytes]:
     entries = listed.entries
     start = tables.render_metadata_list([], list_meta(listed), version=version)[:-2]
+    if not entries:
+        yield start[:-1] + b"null}"
+        return
     for at in range(0, len(entries), AT_ONCE):
         yield start + b",".join(
             [tables.metadata_of_bytes(entry.data, version=version) for entry in entries[at : at + AT_ONCE]]
         )
         start = b","
-    yield b"]}" if entries else start + b"]}"
+    yield b"]}"
 
 
 def batch_encoder(resource: ResourceDef, shape: Accepted, include: str) -> Callable[[Batch], tuple[bytes, bytes]]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import orjson
 
-from apiserver import codec, tables
+from apiserver import codec, patching, tables
 from apiserver.decode import PROTOBUF_TYPE
 from apiserver.deletion import warnings_of
 from apiserver.pipeline import Pipeline
@@ -25,10 +25,11 @@ from apiserver.rest.paths import Target
 from apiserver.rest.streams import Pieces, WatchStream
 from apiserver.scaling import SCALE
 from apiserver.subresources import delete_options
-from kubarium.machinery.errors import BadRequest, MethodNotAllowed, UnsupportedMediaType
+from kubarium.machinery.errors import BadRequest, MethodNotAllowed, NotAcceptable, UnsupportedMediaType
 
 SHAPES = frozenset({Shape.TABLE, Shape.METADATA})
 NO_SHAPES: frozenset[Shape] = frozenset()  # of questions that are never stored
+ALL_SHAPES = frozenset({Shape.TABLE, Shape.METADATA, Shape.METADATA_LIST})
 LIST_SHAPES = frozenset({Shape.TABLE, Shape.METADATA_LIST})
 WATCH_SHAPES = frozenset({Shape.TABLE, Shape.METADATA})
 PART_METHODS = {
@@ -45,6 +46,7 @@ PART_METHODS = {
 ITEM_VERBS = {"GET": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "POST": "create"}
 COLLECTION_VERBS = {"GET": "list", "POST": "create", "DELETE": "deletecollection"}
 WHOLE: Final = 200  # a list of more objects is sent while it is made
+PATCH_TYPES = (patching.JSON, patching.MERGE, patching.STRATEGIC, "application/apply-patch+yaml")
 BODY_TYPES = (JSON, "application/yaml", PROTOBUF_TYPE)
 
 
@@ -91,12 +93,12 @@ class Resources:
         Raises ApiErrors.
         """
         if request.verb == "get":
-            shape = accepted(exchange.accept, SHAPES, MEDIA_TYPES)
+            shape = one_shape(exchange)
             version = queries.first(exchange.query, "resourceVersion") if exchange.query else ""
             data = self._pipeline.get_now(request, version)
             return None if data is None else self._object(exchange, request, shape, data)
         if request.verb == "list":
-            shape = accepted(exchange.accept, LIST_SHAPES, LIST_TYPES)
+            shape = list_shape(exchange, request.resource)
             listed = self._pipeline.list_now(request, queries.list_options(exchange.query))
             return None if listed is None else self._listed(exchange, request, shape, listed)
         return None
@@ -116,13 +118,13 @@ class Resources:
                 return await self._delete_collection(exchange, request)
 
     async def _get(self, exchange: Exchange, request: Request) -> Answer:
-        shape = accepted(exchange.accept, SHAPES, MEDIA_TYPES)
+        shape = one_shape(exchange)
         version = queries.first(exchange.query, "resourceVersion") if exchange.query else ""
         data = await self._pipeline.get(request, resource_version=version)
         return self._object(exchange, request, shape, data)
 
     async def _list(self, exchange: Exchange, request: Request) -> Answer:
-        shape = accepted(exchange.accept, LIST_SHAPES, LIST_TYPES)
+        shape = list_shape(exchange, request.resource)
         listed = await self._pipeline.list(request, queries.list_options(exchange.query))
         return self._listed(exchange, request, shape, listed)
 
@@ -140,6 +142,8 @@ class Resources:
         media_type = exchange.content_type
         if request.verb != "patch" and media_type not in BODY_TYPES:
             raise unsupported_body()
+        if request.verb == "patch" and media_type not in PATCH_TYPES and request.resource.custom is None:
+            raise NoSuchPatch
         body = await exchange.body()
         written = await self._written(request, body, media_type, options)
         status = 201 if written.created else 200
@@ -198,9 +202,14 @@ class Resources:
         if obj.get("kind") == "Status":
             return data
         if shape.shape is Shape.TABLE:
-            meta = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
+            version = obj["metadata"].get("resourceVersion")
+            meta = {"resourceVersion": version} if version else {}
             include = include_of(exchange.query)
             return tables.render_table(resource, [obj], meta, version=shape.version, include=include)
+        if shape.shape is Shape.METADATA_LIST:
+            kind = f"*{internal_package(resource)}.{resource.kind}"
+            text = f"you requested PartialObjectMetadataList, but the requested object is not a list ({kind})"
+            raise NotAcceptable(text)
         return tables.render_metadata(obj, version=shape.version)
 
     # -- watch ---------------------------------------------------------------------------------------------------------
@@ -218,6 +227,36 @@ class Resources:
 
 def deprecations(resource: ResourceDef) -> tuple[str, ...]:
     return (resource.deprecation,) if resource.deprecation else ()
+
+
+def one_shape(exchange: Exchange) -> Accepted:
+    """A list of metadata is refused when there is an object that it could be."""
+    return accepted(exchange.accept, ALL_SHAPES, MEDIA_TYPES)
+
+
+def list_shape(exchange: Exchange, resource: ResourceDef) -> Accepted:
+    shape = accepted(exchange.accept, ALL_SHAPES, LIST_TYPES)
+    if shape.shape is Shape.METADATA:
+        kind = f"*{internal_package(resource)}.{resource.kind}List"
+        raise NotAcceptable(f"you requested PartialObjectMetadata, but the requested object is a list ({kind})")
+    return shape
+
+
+def internal_package(resource: ResourceDef) -> str:
+    """Where upstream's unversioned type of a kind stands, as some texts show it."""
+    if resource.custom is not None:
+        return "unstructured"
+    return {"": "core", "events.k8s.io": "core"}.get(resource.group, resource.group.partition(".")[0])
+
+
+class NoSuchPatch(UnsupportedMediaType):
+    """415 from before a resource is looked at. Upstream sends empty details with it."""
+
+    def __init__(self) -> None:
+        super().__init__("415: Unsupported Media Type")
+
+    def to_status(self) -> dict[str, Any]:
+        return super().to_status() | {"details": {}}
 
 
 def unsupported_body() -> UnsupportedMediaType:
