@@ -150,5 +150,5 @@ CUSTOMRESOURCEDEFINITIONS = ResourceDef(
         warnings=_warnings,
         allow_unconditional_update=False,
     ),
-    storage_version_hash="",
+    storage_version_hash="jfWCUB31mvA=",
 )
