@@ -38,6 +38,7 @@ class Evictions:
 
     async def evict(self, request: Request, wanted: DeleteOptions) -> None:
         """Raises NotFound, Conflict, TooManyRequests, Forbidden, and what a delete raises."""
+        lost: Conflict | None = None
         for _ in range(_TRIES):
             pod = await self._pod(request)
             if not is_outside(pod):
@@ -47,10 +48,12 @@ class Evictions:
                 options = replace(wanted, resource_version=pod["metadata"]["resourceVersion"])
             try:
                 return await self._delete(request, options)
-            except Conflict:
-                if wanted.resource_version is not None:
+            except Conflict as err:
+                if wanted.resource_version is not None or wanted.uid:
                     raise
-        raise replies.conflict(request.resource, request.name)
+                lost = err
+        assert lost is not None
+        raise lost
 
     async def _evict_guarded(self, request: Request, pod: Object, wanted: DeleteOptions) -> None:
         budgets = self._budgets(request, pod)

@@ -56,7 +56,7 @@ def check_delete(options: DeleteOptions) -> None:
         text = f'Invalid value: "{policy}": orphanDependents and deletionPropagation cannot be both set'
         causes.append(StatusCause("FieldValueInvalid", text, "propagationPolicy"))
     elif policy not in ("", BACKGROUND, FOREGROUND, ORPHAN):
-        causes.append(_unsupported("propagationPolicy", policy, (BACKGROUND, FOREGROUND, ORPHAN, "nil")))
+        causes.append(_unsupported("propagationPolicy", policy, (FOREGROUND, BACKGROUND, ORPHAN, "nil")))
     _raise("DeleteOptions", causes + _dry_run(options.dry_run))
 
 

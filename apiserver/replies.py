@@ -76,13 +76,20 @@ _PLACES = {
 
 
 def uid_mismatch(resource: ResourceDef, request: Request, wanted: str, found: str, *, dry_run: bool) -> Conflict:
-    """Of an update that names another uid. The key is upstream's, not ours; a dry run shows it without its root."""
+    """Of an update that names another uid."""
+    return precondition(resource, request, "UID", wanted, found, dry_run=dry_run)
+
+
+def precondition(
+    resource: ResourceDef, request: Request, field: str, wanted: str, found: str, *, dry_run: bool = False
+) -> Conflict:
+    """`field` is UID or ResourceVersion. The key is upstream's, not ours; a dry run shows it without its root."""
     place = _PLACES.get((resource.group, resource.plural), resource.plural)
     root = "" if dry_run else "/registry"
     key = root + "/" + "/".join(filter(None, (place, request.namespace, request.name)))
     text = (
         f"StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: "
-        f"Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}"
+        f"Precondition failed: {field} in precondition: {wanted}, {field} in object meta: {found}"
     )
     return conflict(resource, request.name, text)
 

@@ -56,6 +56,8 @@ def check_fields(resource: ResourceDef, selector: FieldSelector) -> None:
         if requirement.field in (NAME, NAMESPACE) or requirement.field in resource.field_selectors:
             continue
         if resource.field_selectors or resource.custom is not None:
+            if resource.kind == "Job":
+                raise BadRequest(f'field label "{requirement.field}" not supported for Job')
             kind = f" for {resource.api_version}, Kind={resource.kind}" if resource.group == "resource.k8s.io" else ""
             raise BadRequest(f"field label not supported{kind}: {requirement.field}")
         raise BadRequest(f'"{requirement.field}" is not a known field selector: only "{NAME}", "{NAMESPACE}"')

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from apiserver import decode, objectmeta, options, replies
+from apiserver.decode import PROTOBUF_TYPE
 from apiserver.eviction import Evictions
 from apiserver.fieldmanager.entries import manager_name
 from apiserver.reads import Reader
@@ -70,6 +71,8 @@ class Subresources:
         return Written(replies.CREATED, created=True)
 
     async def _evict(self, request: Request, body: bytes, content_type: str, wanted: WriteOptions) -> Written:
+        if content_type != PROTOBUF_TYPE:
+            body = body.replace(b"policy/v1beta1", b"policy/v1", 1)  # old clients; the form is the same
         eviction = _decode(body, content_type, EVICTION, wanted)
         objectmeta.match_namespace(eviction, EVICTION, request.namespace)
         if eviction["metadata"].get("name", "") != request.name:
@@ -129,15 +132,9 @@ def bound(request: Request, pod: Object, binding: Object, now: str) -> Object:
         return replies.conflict(request.resource, request.name, text, subresource="binding")
 
     wanted = binding["metadata"]
-    if wanted.get("uid") and wanted["uid"] != metadata["uid"]:
-        text = f"Precondition failed: UID in precondition: {wanted['uid']}, UID in object meta: {metadata['uid']}"
-        raise refuse(text)
-    if wanted.get("resourceVersion") and wanted["resourceVersion"] != metadata["resourceVersion"]:
-        text = (
-            f"Precondition failed: ResourceVersion in precondition: {wanted['resourceVersion']}, "
-            f"ResourceVersion in object meta: {metadata['resourceVersion']}"
-        )
-        raise refuse(text)
+    for key, word in (("uid", "UID"), ("resourceVersion", "ResourceVersion")):
+        if wanted.get(key) and wanted[key] != metadata[key]:
+            raise replies.precondition(request.resource, request, word, wanted[key], metadata[key])
     if metadata.get("deletionTimestamp"):
         raise refuse(f"pod {request.name} is being deleted, cannot be assigned to a host")
     if spec.get("nodeName"):

@@ -194,6 +194,13 @@ def _prepare_status_v1(new: Object, old: Object) -> None:
     autoscaling_v1.keep_annotations(new["metadata"], old["metadata"], status=False)
 
 
+def _stored(obj: Object) -> Object:
+    """What is stored has the defaults of v2, too."""
+    found = autoscaling_v1.to_v2(obj)
+    _default(found)
+    return found
+
+
 def _on_v2(column: Column) -> Column:
     return Column(
         column.name,
@@ -217,7 +224,7 @@ HORIZONTALPODAUTOSCALERS_V1 = ResourceDef(
     storage_version_hash="qwQve8ut294=",
     columns=tuple(_on_v2(column) for column in _COLUMNS),
     storage=("autoscaling", "horizontalpodautoscalers"),
-    to_storage=autoscaling_v1.to_v2,
+    to_storage=_stored,
     from_storage=autoscaling_v1.from_v2,
     row_object=autoscaling_v1.to_v2,
     strategy=Strategy(

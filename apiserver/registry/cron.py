@@ -122,7 +122,9 @@ def _value(text: str, bounds: _Bounds) -> int:
 def _number(text: str) -> int:
     if not _NUMBER(text):
         raise ValueError(f'failed to parse int from {text}: strconv.Atoi: parsing "{text}": invalid syntax')
-    if (number := int(text)) < 0:
+    if not -(1 << 63) <= (number := int(text)) < 1 << 63:
+        raise ValueError(f'failed to parse int from {text}: strconv.Atoi: parsing "{text}": value out of range')
+    if number < 0:
         raise ValueError(f"negative number ({number}) not allowed: {text}")
     return number
 
