@@ -414,11 +414,16 @@ class Watcher:
                 yield change.event(kind)
 
     def _initial_events(self, entries: Sequence[Entry], revision: int) -> Iterator[Batch | Progress]:
-        for start in range(0, len(entries), BATCH):
-            part = entries[start : start + BATCH]
-            batch = Batch(Event("ADDED", e) for e in part if self._predicate is None or self._predicate(e.head))
-            if batch:
-                yield batch
+        events, size = [], 0
+        for entry in entries:
+            if self._predicate is None or self._predicate(entry.head):
+                events.append(Event("ADDED", entry))
+                size += len(entry.data)
+                if size >= BATCH_BYTES or len(events) == BATCH:
+                    yield Batch(events)
+                    events, size = [], 0
+        if events:
+            yield Batch(events)
         yield InitialEventsEnd(revision)
 
 
