@@ -53,6 +53,15 @@ def _optional(resource: ResourceDef) -> Json:
     return {key: value for key, value in found.items() if value}
 
 
+def _verbs(resource: ResourceDef) -> list[str]:
+    """Sorted; those of custom kinds stand in the order that upstream wrote them in once."""
+    return sorted(resource.verbs) if resource.custom is None else list(resource.verbs)
+
+
+def _subresources(resource: ResourceDef) -> list[str]:
+    return sorted(resource.subresources) if resource.custom is None else list(resource.subresources)
+
+
 def _in(registry: Registry, group: str, version: str) -> list[ResourceDef]:
     found = (r for r in registry if (r.group, r.version) == (group, version))
     return sorted(found, key=lambda r: r.plural)
@@ -103,12 +112,12 @@ def _resource_list(registry: Registry, group: str, version: str) -> Json:
                 "singularName": r.singular,
                 "namespaced": r.namespaced,
                 "kind": r.kind,
-                "verbs": sorted(r.verbs),
+                "verbs": _verbs(r),
                 **_optional(r),
                 **hashed,
             }
         )
-        resources += [_legacy_subresource(r, name) for name in sorted(r.subresources)]
+        resources += [_legacy_subresource(r, name) for name in _subresources(r)]
     head: Json = {"kind": "APIResourceList"}
     if group:
         head["apiVersion"] = "v1"  # the core group's list came before that field
@@ -163,11 +172,11 @@ def _aggregated_resource(r: ResourceDef) -> Json:
         "responseKind": _kind(r.kind),
         "scope": "Namespaced" if r.namespaced else "Cluster",
         "singularResource": r.singular,
-        "verbs": sorted(r.verbs),
+        "verbs": _verbs(r),
         **_optional(r),
     }
     if r.subresources:
-        found["subresources"] = [_aggregated_subresource(r, name) for name in sorted(r.subresources)]
+        found["subresources"] = [_aggregated_subresource(r, name) for name in _subresources(r)]
     return found
 
 

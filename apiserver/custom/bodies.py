@@ -50,9 +50,7 @@ def judged(unknown: list[str], duplicates: list[str], field_validation: str) -> 
     return found, ""
 
 
-def patched(
-    kind: CustomKind, value: Object, field_validation: str, duplicates: list[str]
-) -> tuple[Object, list[str]]:
+def patched(kind: CustomKind, value: Object, field_validation: str, duplicates: list[str]) -> tuple[Object, list[str]]:
     """A patched object in written form, and warnings. What is wrong with it is laid to the patch. Raises Invalid."""
     shown = decoding.as_text(value)
     if not value.get("kind"):

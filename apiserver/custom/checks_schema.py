@@ -71,9 +71,7 @@ def _check(
     additional, properties = schema.get("additionalProperties"), schema.get("properties") or {}
     if additional is not None:
         if properties and additional is not True:
-            faults.forbidden(
-                f"{path}.additionalProperties", "additionalProperties and properties are mutual exclusive"
-            )
+            faults.forbidden(f"{path}.additionalProperties", "additionalProperties and properties are mutual exclusive")
         inside = place
         if place.inside_meta:
             inside = place.without_defaults("inside additionalProperties applying to object metadata")
@@ -178,9 +176,7 @@ def _check_set(items: Object, path: str, faults: Faults) -> None:
 def _check_map(schema: Object, keys: list[str], path: str, faults: Faults) -> None:
     items = schema.get("items")
     if not keys:
-        faults.required(
-            f"{path}.x-kubernetes-list-map-keys", "must not be empty if x-kubernetes-list-type is map"
-        )
+        faults.required(f"{path}.x-kubernetes-list-map-keys", "must not be empty if x-kubernetes-list-type is map")
     if items is None:
         faults.required(f"{path}.items", "must have a schema if x-kubernetes-list-type is map")
     elif isinstance(items, list):

@@ -107,9 +107,7 @@ def _check_meta(node: Node, level: str, path: str, faults: Faults) -> None:
             faults.forbidden(at, text)
 
 
-def _check_values(
-    wire: Object, skip_any: bool, skip_first: bool, path: str, faults: Faults, *, rules: bool
-) -> None:
+def _check_values(wire: Object, skip_any: bool, skip_first: bool, path: str, faults: Faults, *, rules: bool) -> None:
     """Junctors and the pattern; int-or-string may have its types in an `anyOf`."""
     if not skip_any:
         for i, inner in enumerate(wire.get("anyOf") or ()):

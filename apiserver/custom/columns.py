@@ -12,7 +12,7 @@ from typing import Any
 
 from apiserver.custom import jsonpath
 from apiserver.registry.base import Column, Object
-from apiserver.registry.cells import UNKNOWN, NAME, human_duration
+from apiserver.registry.cells import NAME, UNKNOWN, human_duration
 
 DEFAULT = (
     {

@@ -34,9 +34,7 @@ PENDING = Condition(
     "InstanceDeletionPending",
     "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon",
 )
-IN_PROGRESS = Condition(
-    "Terminating", "True", "InstanceDeletionInProgress", "CustomResource deletion is in progress"
-)
+IN_PROGRESS = Condition("Terminating", "True", "InstanceDeletionInProgress", "CustomResource deletion is in progress")
 COMPLETED = Condition("Terminating", "False", "InstanceDeletionCompleted", "removed all instances")
 NEVER = Condition("Terminating", "False", "NeverEstablished", "resource was never established")
 ESTABLISHED = Condition("Established", "True", "InitialNamesAccepted", "the initial names have been accepted")

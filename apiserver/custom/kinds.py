@@ -81,9 +81,7 @@ class CustomKind:
         names = self.definition["spec"]["names"]
         return ResourceDef(self.group, self.version, self.kind, names["plural"], "", self.namespaced)
 
-    def typed(
-        self, value: Any, field_validation: str, duplicates: list[str], body: bytes
-    ) -> tuple[Object, list[str]]:
+    def typed(self, value: Any, field_validation: str, duplicates: list[str], body: bytes) -> tuple[Object, list[str]]:
         """See `apiserver.custom.bodies.typed`."""
         return bodies.typed(self, value, field_validation, duplicates, body)
 

@@ -1,0 +1,240 @@
+"""Expressions parsed and checked against the types of their variables, and made into programs.
+
+The CEL project's own library parses and checks; types of schemas are given to it as protobuf messages, which only it
+sees. What it has no name for (a list of lists, a map of lists of objects) it takes for untyped.
+Source: k8s.io/apiserver/pkg/cel/environment; cel-go checker (texts of errors).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache, lru_cache
+from typing import Any
+
+from apiserver.cel import library, macros, tree
+from apiserver.cel.declared import Declared
+from apiserver.cel.evaluate import PER_CALL_LIMIT, Compiler, Frame
+from apiserver.cel.tree import Expr, Ident
+
+_UNDEFINED = re.compile(r" not found in struct '[^']*'")
+_WELL_KNOWN = {"duration": ".google.protobuf.Duration", "timestamp": ".google.protobuf.Timestamp"}
+_WELL_KNOWN |= {"dyn": ".google.protobuf.Value", "list": ".google.protobuf.ListValue", "map": ".google.protobuf.Struct"}
+
+
+class CompileError(ValueError):
+    """An expression that is none, with the text of cel-go: `ERROR: <input>:1:6: ...`."""
+
+
+class Program:
+    """A checked expression. `result` is the name of its type (`bool`); `names` are the variables that it uses."""
+
+    __slots__ = ("_step", "names", "result", "tree")
+
+    def __init__(self, found: tree.Tree, result: str) -> None:
+        functions = {**library.functions(), macros.INSERT: _insert}
+        self.tree = found
+        self.result = result
+        self.names = frozenset(found.names.values()) | _identifiers(found.root)
+        self._step = Compiler(found, functions, library.call_cost).program()
+
+    def run(self, variables: Mapping[str, Any], limit: int = PER_CALL_LIMIT) -> tuple[Any, int]:
+        """The value, and what it has cost. Raises CelError (it has none; `cost` is an attribute), CostExceeded."""
+        frame = Frame(variables, limit)
+        try:
+            return self._step(frame), frame.cost
+        except Exception as err:
+            err.cost = frame.cost  # type: ignore[attr-defined]
+            raise
+
+
+def _insert(holder: dict[Any, Any], key: Any, *value: Any) -> dict[Any, Any]:
+    return {**holder, key: value[0]} if value else {**holder, **key}
+
+
+def _identifiers(expr: Expr) -> frozenset[str]:
+    if isinstance(expr, Ident):
+        return frozenset({expr.name})
+    return frozenset().union(*map(_identifiers, macros.children(expr)))
+
+
+class Environment:
+    """Variables and their types; `declare` them before the first `compile`. "dyn" is a variable of any type."""
+
+    def __init__(self) -> None:
+        self._messages = _Messages()
+        self._variables: dict[str, Any] = {}
+        self._env: Any = None
+
+    def declare(self, name: str, type_: Declared | str, *, optional: bool = False) -> None:
+        """A variable of a schema's type, or of a type by name: `string`, `map(string, dyn)`, `dyn`."""
+        found = cel_type(type_) if isinstance(type_, str) else self._messages.cel_type(type_)
+        self._variables[name] = _cel().Type.AbstractType("optional_type", [found]) if optional else found
+        self._env = None
+
+    def compile(self, source: str) -> Program:
+        """Raises CompileError."""
+        if self._env is None:
+            self._env = _cel().NewEnv(
+                self._messages.pool(), variables=self._variables, extensions=[_optional(), _kubernetes()]
+            )
+        try:
+            expression = self._env.compile(source)
+        except RuntimeError as err:
+            text = _error_text(str(err))
+            if (parsed := self._with_macros(source)) is not None:
+                return Program(parsed, "dyn")
+            raise CompileError(text) from err
+        found = tree.read(expression.serialize())
+        return Program(found, expression.return_type().name().lower())
+
+    def _with_macros(self, source: str) -> tree.Tree | None:
+        """Expressions with comprehensions over two variables are only parsed: the library does not know these."""
+        try:
+            found = tree.read(self._env.compile(source, disable_check=True).serialize())
+        except RuntimeError:
+            return None
+        return found if macros.any_macro(found.root) else None
+
+
+def _error_text(text: str) -> str:
+    text = text.removeprefix("INVALID_ARGUMENT: ").removesuffix(" [INVALID_ARGUMENT]")
+    text = _UNDEFINED.sub("", text)
+    parts = re.split(r"\n(?=ERROR: )", text)
+    return "\n".join(dict.fromkeys(parts))
+
+
+# --- the library
+
+
+@cache
+def _cel() -> Any:
+    from cel_expr_python import cel
+
+    return cel
+
+
+@cache
+def _optional() -> Any:
+    from cel_expr_python.ext import ext_optional
+
+    return ext_optional.ExtOptional()
+
+
+@cache
+def _kubernetes() -> Any:
+    """The extension that declares Kubernetes' functions."""
+    cel = _cel()
+    by_name: dict[str, list[Any]] = {}
+    for one in library.overloads():
+        overload = cel.Overload(
+            one.id,
+            return_type=cel_type(one.result),
+            parameters=[cel_type(type_) for type_ in one.types],
+            is_member=one.member,
+        )
+        by_name.setdefault(one.function, []).append(overload)
+    return cel.CelExtension("kubernetes", [cel.FunctionDecl(name, found) for name, found in by_name.items()])
+
+
+@lru_cache(maxsize=256)
+def cel_type(text: str) -> Any:
+    """`list(string)`, `optional(list(A))`, `map(string, dyn)`, `kubernetes.Quantity` as a type of the library."""
+    cel, text = _cel(), text.strip()
+    name, bracket, rest = text.partition("(")
+    if bracket:
+        inner = [cel_type(part) for part in library._arguments(rest[:-1])]
+        if name == "list":
+            return cel.Type.List(inner[0])
+        return cel.Type.Map(*inner) if name == "map" else cel.Type.AbstractType("optional_type", inner)
+    if text == "A":
+        return cel.Type("~A")
+    return cel.Type(text) if "." in text else getattr(cel.Type, text.upper())
+
+
+# --- types of schemas
+
+
+class _Messages:
+    """Types of schemas as protobuf messages. Each object type becomes one."""
+
+    def __init__(self) -> None:
+        from google.protobuf import descriptor_pb2
+
+        self._pb = descriptor_pb2
+        self._field: Any = descriptor_pb2.FieldDescriptorProto
+        self._file = descriptor_pb2.FileDescriptorProto(
+            name="schema.proto",
+            syntax="proto2",
+            dependency=[f"google/protobuf/{name}.proto" for name in ("struct", "duration", "timestamp")],
+        )
+        self._made: dict[int, str] = {}
+        self._kept: list[Declared] = []
+
+    def pool(self) -> Any:
+        from google.protobuf import descriptor_pool, duration_pb2, struct_pb2, timestamp_pb2
+
+        pool = descriptor_pool.DescriptorPool()
+        for module in (struct_pb2, duration_pb2, timestamp_pb2):
+            pool.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
+        for name in library.OPAQUE:
+            package, _, message = name.rpartition(".")
+            file = self._pb.FileDescriptorProto(name=f"{name}.proto", package=package, syntax="proto2")
+            file.message_type.add(name=message)
+            pool.Add(file)
+        pool.Add(self._file)
+        return pool
+
+    def cel_type(self, type_: Declared) -> Any:
+        cel = _cel()
+        if type_.kind == "object":
+            return cel.Type(self._message(type_, "object"))
+        if type_.kind == "list" and type_.items is not None:
+            return cel.Type.List(self.cel_type(type_.items))
+        if type_.kind == "map" and type_.items is not None:
+            return cel.Type.Map(cel.Type.STRING, self.cel_type(type_.items))
+        return cel_type(type_.kind)
+
+    def _message(self, type_: Declared, path: str) -> str:
+        if (name := self._made.get(id(type_))) is not None:
+            return name
+        name = self._made[id(type_)] = f"selfType{len(self._made) + 1}"
+        self._kept.append(type_)
+        message = self._file.message_type.add(name=name)
+        for number, (field, inner) in enumerate(type_.fields.items(), 1):
+            self._add(message, field, number, inner)
+        return name
+
+    def _add(self, message: Any, name: str, number: int, type_: Declared) -> None:
+        if number >= 19000:
+            number += 1000  # numbers in between are reserved
+        one, many = self._field.LABEL_OPTIONAL, self._field.LABEL_REPEATED
+        entry_name = "".join(part[:1].upper() + part[1:] for part in name.split("_")) + "Entry"  # as protobuf wants it
+        if any(entry_name == nested.name for nested in message.nested_type):
+            type_ = Declared("map")  # of two fields with names so much alike, one is untyped
+        if type_.kind == "map" and type_.items is not None:
+            entry = message.nested_type.add(name=entry_name)
+            entry.options.map_entry = True
+            entry.field.add(name="key", number=1, type=self._field.TYPE_STRING, label=one)
+            self._set(entry.field.add(name="value", number=2, label=one), type_.items)
+            found = message.field.add(name=name, number=number, label=many, json_name=f"f{number}")
+            found.type, found.type_name = self._field.TYPE_MESSAGE, f".{message.name}.{entry_name}"
+        elif type_.kind == "list" and type_.items is not None:
+            self._set(message.field.add(name=name, number=number, label=many, json_name=f"f{number}"), type_.items)
+        else:
+            self._set(message.field.add(name=name, number=number, label=one, json_name=f"f{number}"), type_)
+
+    def _set(self, field: Any, type_: Declared) -> None:
+        simple = {
+            "string": "STRING",
+            "bytes": "BYTES",
+            "int": "INT64",
+            "uint": "UINT64",
+            "double": "DOUBLE",
+            "bool": "BOOL",
+        }
+        if (name := simple.get(type_.kind)) is not None:
+            field.type = getattr(self._field, f"TYPE_{name}")
+            return
+        field.type = self._field.TYPE_MESSAGE
+        field.type_name = f".{self._message(type_, '')}" if type_.kind == "object" else _WELL_KNOWN[type_.kind]

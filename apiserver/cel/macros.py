@@ -1,0 +1,88 @@
+"""Comprehensions over two variables (`map.all(k, v, v > 0)`), which the parser leaves as calls.
+
+Source: cel-go ext/comprehensions.go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from apiserver.cel.tree import Call, Const, Expr, Fold, Ident, ListOf, MapOf, Select
+
+ACCUMULATOR = "@result"
+INSERT = "cel.@mapInsert"
+NAMES = frozenset({"all", "exists", "existsOne", "transformList", "transformMap", "transformMapEntry"})
+
+
+def is_macro(expr: Expr) -> bool:
+    return (
+        isinstance(expr, Call)
+        and expr.target is not None
+        and expr.function in NAMES
+        and len(expr.args) in (3, 4)
+        and isinstance(expr.args[0], Ident)
+        and isinstance(expr.args[1], Ident)
+    )
+
+
+def any_macro(expr: Expr) -> bool:
+    return is_macro(expr) or any(map(any_macro, children(expr)))
+
+
+def children(expr: Expr) -> Iterator[Expr]:
+    match expr:
+        case Select():
+            yield expr.operand
+        case Call():
+            if expr.target is not None:
+                yield expr.target
+            yield from expr.args
+        case ListOf():
+            yield from expr.items
+        case MapOf():
+            for key, value, _ in expr.entries:
+                if isinstance(key, Expr):
+                    yield key
+                yield value
+        case Fold():
+            yield from (expr.range, expr.start, expr.condition, expr.step, expr.result)
+
+
+def expand(expr: Call) -> Fold | None:
+    """The comprehension that a macro stands for; None where it is none."""
+    if not is_macro(expr):
+        return None
+    assert expr.target is not None
+    first, second, *rest = expr.args
+    assert isinstance(first, Ident) and isinstance(second, Ident)
+    here, true = Ident(0, ACCUMULATOR), Const(0, True)
+
+    def fold(start: Expr, condition: Expr, step: Expr, result: Expr) -> Fold:
+        assert expr.target is not None
+        return Fold(expr.id, expr.target, first.name, ACCUMULATOR, start, condition, step, result, second.name)
+
+    def call(function: str, *args: Expr) -> Call:
+        return Call(0, function, None, args)
+
+    body, when = rest[-1], rest[0] if len(rest) == 2 else None
+    if when is not None and not expr.function.startswith("transform"):
+        return None
+
+    def step(taken: Expr) -> Expr:
+        return taken if when is None else call("_?_:_", when, taken, here)
+
+    match expr.function:
+        case "all":
+            return fold(true, call("@not_strictly_false", here), call("_&&_", here, body), here)
+        case "exists":
+            going = call("@not_strictly_false", call("!_", here))
+            return fold(Const(0, False), going, call("_||_", here, body), here)
+        case "existsOne":
+            one = Const(0, 1)
+            count = call("_?_:_", body, call("_+_", here, one), here)
+            return fold(Const(0, 0), true, count, call("_==_", here, one))
+        case "transformList":
+            return fold(ListOf(0, ()), true, step(call("_+_", here, ListOf(0, (body,)))), here)
+        case "transformMap":
+            return fold(MapOf(0, ()), true, step(call(INSERT, here, Ident(0, first.name), body)), here)
+    return fold(MapOf(0, ()), true, step(call(INSERT, here, body)), here)
