@@ -44,6 +44,7 @@ async def run(config: Config) -> None:
     from kubelet.runtimes.docker import DockerRuntime
     from kubelet.runtimes.host import HostRuntime
     from kubelet.server import rest
+    from kubelet.server.access import Access
 
     config.root_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
     scope = Scope(config.cluster_name, config.node_name)
@@ -69,11 +70,12 @@ async def run(config: Config) -> None:
             group.create_task(host.run(), name="runtime/host")
             group.create_task(agent.run_status(), name="node/status")
             group.create_task(agent.run_lease(), name="node/lease")
-            group.create_task(rest.serve(config, pods), name="server/rest")
+            access = Access(api, config.node_name)
+            group.create_task(rest.serve(config, pods, access), name="server/rest")
             if config.grpc_port:
                 from kubelet.server import grpc as grpc_server
 
-                group.create_task(grpc_server.serve(config, pods), name="server/grpc")
+                group.create_task(grpc_server.serve(config, pods, access), name="server/grpc")
             if config.healthz_port:
                 checks = {
                     "informers": lambda: all(informer.has_synced for informer in informers),

@@ -1,4 +1,4 @@
-"""What a new cluster is given through the API before anything else: the cluster's DNS."""
+"""What a cluster is given through the API before anything else: roles of our components, the cluster's DNS."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from kubarium.cluster.components import ROLE_LABEL
 from kubarium.cluster.paths import ClusterPaths
 from kubarium.cluster.restapi import RestApi
-from kubarium.cluster.spec import ClusterSpec
+from kubarium.cluster.spec import CONTROL_PLANE, ClusterSpec
 from kubarium.machinery.errors import AlreadyExists, NotFound
 
 
@@ -24,11 +25,39 @@ def apply_bootstrap(spec: ClusterSpec, paths: ClusterPaths, *, server: str = "",
     api = RestApi.of(spec, paths)
     if server:
         api = replace(api, server=server)
+    ensure_roles(api)
     wanted = manifests(cluster_ip=str(spec.dns_ip))
     if not on_control_plane:
         for manifest in wanted:
             manifest.get("spec", {}).get("template", {}).get("spec", {}).pop("nodeSelector", None)
+    else:
+        ensure_control_plane(api, tainted=bool(spec.workers))
     return sum(_create(api, manifest) for manifest in wanted)
+
+
+def ensure_roles(api: RestApi) -> None:
+    """Put as this version wants them, also where they are: they are not the user's."""
+    from kubarium.cluster.roles import plan_roles
+
+    known = api.call("GET", "/apis/rbac.authorization.k8s.io/v1/clusterroles?resourceVersion=0")["items"]
+    for manifest in plan_roles(known):
+        api.call("PUT", f"{collection(manifest)}/{manifest['metadata']['name']}", manifest)
+
+
+def ensure_control_plane(api: RestApi, *, tainted: bool) -> None:
+    """The control plane's Node, by its role: its kubelet may not say that of itself. It may come first or second."""
+    metadata = {"name": CONTROL_PLANE, "labels": {ROLE_LABEL: ""}}
+    path = f"/api/v1/nodes/{CONTROL_PLANE}"
+    for _ in range(2):
+        with suppress(NotFound):
+            patch = {"metadata": {"labels": metadata["labels"]}}
+            api.call("PATCH", path, patch, content_type="application/merge-patch+json")
+            return
+        taints = [{"key": ROLE_LABEL, "effect": "NoSchedule"}] if tainted else []
+        with suppress(AlreadyExists):
+            node = {"apiVersion": "v1", "kind": "Node", "metadata": metadata, "spec": {"taints": taints}}
+            api.call("POST", "/api/v1/nodes", node)
+            return
 
 
 def _create(api: RestApi, manifest: Mapping[str, Any]) -> bool:

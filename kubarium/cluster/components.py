@@ -140,6 +140,8 @@ def _controllers(spec: ClusterSpec, paths: ClusterPaths) -> tuple[str, ...]:
         f"--node-startup-grace-period={_duration(grace.startup_grace_s)}",
         f"--root-ca-file={paths.pki / 'ca.crt'}",
         f"--service-account-private-key-file={paths.pki / 'sa.key'}",
+        f"--cluster-signing-cert-file={paths.pki / 'ca.crt'}",
+        f"--cluster-signing-key-file={paths.pki / 'ca.key'}",
         "--healthz-port=10257",
     )
 
@@ -150,7 +152,7 @@ def _scheduler(paths: ClusterPaths) -> tuple[str, ...]:
 
 def _kubelet(spec: ClusterSpec, paths: ClusterPaths, lan: LanPlan, node: str) -> tuple[str, ...]:
     control_plane = node == CONTROL_PLANE
-    labels = {"kubernetes.io/hostname": node} | ({ROLE_LABEL: ""} if control_plane else {})
+    labels = {"kubernetes.io/hostname": node}
     grace = spec.grace
     return (
         f"--kubeconfig={paths.kubeconfig(node)}",

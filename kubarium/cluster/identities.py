@@ -53,7 +53,7 @@ def plan_identities(spec: ClusterSpec, lan: LanPlan) -> Iterator[Identity]:
         addresses=("127.0.0.1", control_plane, str(spec.kubernetes_ip)),
         usages=("server",),
     )
-    yield Identity("kube-apiserver-kubelet-client", (MASTERS,), file="apiserver-kubelet-client")
+    yield Identity("kube-apiserver-kubelet-client", file="apiserver-kubelet-client")
     yield Identity(ADMIN, (MASTERS,), kubeconfig="admin")
     yield Identity("system:kube-controller-manager", kubeconfig="controllers")
     yield Identity("system:kube-scheduler", kubeconfig="scheduler")

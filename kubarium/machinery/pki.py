@@ -141,10 +141,11 @@ def sign_request(
         .serial_number(x509.random_serial_number())
         .not_valid_before(max(begins, ca.parsed.not_valid_before_utc))
         .not_valid_after(min(ends, ca.parsed.not_valid_after_utc))
-        .add_extension(_requested_usage(wanted), critical=True)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca.private_key.public_key()), critical=False)
     )
+    if wanted - PURPOSES.keys():
+        builder = builder.add_extension(_requested_usage(wanted), critical=True)
     if purposes := [PURPOSES[usage] for usage in PURPOSES if usage in wanted]:
         builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
     for extension in asked.extensions:

@@ -17,16 +17,16 @@ from kubelet.config import Config
 from kubelet.plan import latest
 from kubelet.pods import Pods
 from kubelet.runtimes.base import PodRecord, State
+from kubelet.server.access import AUTHENTICATED, Access, Caller
 from kubelet.server.logs import find_container, parse_options
-from kubelet.server.rest import ALLOWED_GROUP
 
 STATES = {State.CREATED: "waiting", State.RUNNING: "running", State.EXITED: "terminated"}
 
 
-async def serve(config: Config, pods: Pods) -> None:
+async def serve(config: Config, pods: Pods, access: Access) -> None:
     """Until cancelled. Raises ConfigError where the port is taken."""
     server = grpc.aio.server(maximum_concurrent_rpcs=100)
-    pb_grpc.add_KubeletServicer_to_server(KubeletService(config, pods), server)
+    pb_grpc.add_KubeletServicer_to_server(KubeletService(config, pods, access), server)
     pair = (config.tls_key_file.read_bytes(), config.tls_cert_file.read_bytes())
     authority = config.client_ca_file.read_bytes()
     credentials = grpc.ssl_server_credentials([pair], authority, require_client_auth=True)
@@ -44,11 +44,11 @@ async def serve(config: Config, pods: Pods) -> None:
 class KubeletService(pb_grpc.KubeletServicer):
     """What the node runs, and the logs of it."""
 
-    def __init__(self, config: Config, pods: Pods) -> None:
-        self._config, self._pods = config, pods
+    def __init__(self, config: Config, pods: Pods, access: Access) -> None:
+        self._config, self._pods, self._access = config, pods, access
 
     async def Status(self, request: Any, context: Any) -> pb.KubeletStatusReply:  # noqa: N802
-        await _authorize(context)
+        await _authorize(context, self._access)
         runtime = self._pods.runtimes[0]
         lines = []
         for pod in self._pods.all():
@@ -69,7 +69,7 @@ class KubeletService(pb_grpc.KubeletServicer):
         )
 
     async def Logs(self, request: Any, context: Any) -> AsyncIterator[pb.LogChunk]:  # noqa: N802
-        await _authorize(context)
+        await _authorize(context, self._access)
         query = {
             "follow": str(request.follow),
             "timestamps": str(request.timestamps),
@@ -103,12 +103,15 @@ def _code(err: Exception) -> grpc.StatusCode:
     return grpc.StatusCode.FAILED_PRECONDITION if isinstance(err, BadRequest) else grpc.StatusCode.INTERNAL
 
 
-async def _authorize(context: Any) -> None:
-    """The TLS handshake has checked the certificate; here its groups."""
-    pems = context.auth_context().get("x509_pem_cert", ())
-    groups = set()
+async def _authorize(context: Any, access: Access) -> None:
+    """The TLS handshake has checked the certificate; here whom it names. Reading is `get` on nodes/proxy."""
+    caller, pems = None, context.auth_context().get("x509_pem_cert", ())
     if pems:
         subject = x509.load_pem_x509_certificate(pems[0]).subject
-        groups = {str(attribute.value) for attribute in subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)}
-    if ALLOWED_GROUP not in groups:
-        await context.abort(grpc.StatusCode.PERMISSION_DENIED, f"only members of {ALLOWED_GROUP} may ask a kubelet")
+        names = [str(attribute.value) for attribute in subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+        groups = [str(attribute.value) for attribute in subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)]
+        caller = Caller(names[0] if names else "", (*groups, AUTHENTICATED))
+    refusal = await access.refusal("GET", "/", caller, "")
+    if refusal is not None:
+        code = grpc.StatusCode.UNAUTHENTICATED if refusal.code == 401 else grpc.StatusCode.PERMISSION_DENIED
+        await context.abort(code, refusal.text.strip())

@@ -1,4 +1,4 @@
-"""HTTPS for the API server: logs, exec, attach, pods. Only a client certificate of the group system:masters opens it.
+"""HTTPS for the API server: logs, exec, attach, pods, for those whom the API server lets in (see `access`).
 
 Paths and parameters as upstream's kubelet has them. Source: https://kubernetes.io/docs/reference/access-authn-authz/
 kubelet-authn-authz/
@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -19,18 +20,21 @@ from kubarium.machinery.errors import ApiError, ConfigError, ContainerError
 from kubelet.config import Config
 from kubelet.node import KUBELET_VERSION
 from kubelet.pods import Pods
+from kubelet.server.access import AUTHENTICATED, Access, Caller
 from kubelet.server.logs import as_api_error, find_container, parse_options
 from kubelet.server.streams import PROTOCOLS, serve_process
 
 log = logging.getLogger(__name__)
 
-ALLOWED_GROUP = "system:masters"
+BEARER = "bearer "
+ACCESS = web.AppKey("access", Access)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-async def serve(config: Config, pods: Pods) -> None:
+async def serve(config: Config, pods: Pods, access: Access) -> None:
     """Until cancelled. Raises ConfigError where the port is taken or a certificate cannot be used."""
     app = web.Application(middlewares=[_authorized, _told])
+    app[ACCESS] = access
     api = KubeletApi(pods)
     app.router.add_get("/healthz", _healthz)
     app.router.add_get("/pods", api.list_pods)
@@ -68,15 +72,20 @@ def tls(config: Config) -> ssl.SSLContext:
 @web.middleware
 async def _authorized(request: web.Request, handler: Handler) -> web.StreamResponse:
     certificate = request.transport.get_extra_info("peercert") if request.transport else None
-    if not certificate:
-        return web.Response(status=401, text="Unauthorized")
-    fields = [pair for part in certificate.get("subject", ()) for pair in part]
-    groups = {value for key, value in fields if key == "organizationName"}
-    if ALLOWED_GROUP not in groups:
-        user = next((value for key, value in fields if key == "commonName"), "")
-        text = f"Forbidden (user={user}, verb={request.method.lower()}, resource=nodes, subresource=proxy)"
-        return web.Response(status=403, text=text)
+    caller = caller_of(certificate) if certificate else None
+    header = request.headers.get("Authorization", "")
+    token = header[len(BEARER) :].strip() if header[: len(BEARER)].lower() == BEARER else ""
+    refusal = await request.app[ACCESS].refusal(request.method, request.path, caller, token)
+    if refusal is not None:
+        return web.Response(status=refusal.code, text=refusal.text)
     return await handler(request)
+
+
+def caller_of(certificate: Mapping[str, Any]) -> Caller:
+    """Out of the dict that `ssl.SSLObject.getpeercert` gives."""
+    fields = [pair for part in certificate.get("subject", ()) for pair in part]
+    name = next((value for key, value in fields if key == "commonName"), "")
+    return Caller(name, (*(value for key, value in fields if key == "organizationName"), AUTHENTICATED))
 
 
 @web.middleware
