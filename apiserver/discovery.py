@@ -166,10 +166,15 @@ def _kind(kind: str, group: str = "", version: str = "") -> Json:
     return {"group": group, "version": version, "kind": kind}
 
 
+def _own_kind(r: ResourceDef, kind: str = "") -> Json:
+    """Group and version are told of custom kinds only."""
+    return _kind(kind or r.kind) if r.custom is None else _kind(kind or r.kind, r.group, r.version)
+
+
 def _aggregated_resource(r: ResourceDef) -> Json:
     found: Json = {
         "resource": r.plural,
-        "responseKind": _kind(r.kind),
+        "responseKind": _own_kind(r),
         "scope": "Namespaced" if r.namespaced else "Cluster",
         "singularResource": r.singular,
         "verbs": _verbs(r),
@@ -182,5 +187,5 @@ def _aggregated_resource(r: ResourceDef) -> Json:
 
 def _aggregated_subresource(r: ResourceDef, name: str) -> Json:
     sub = subresource(r, name)
-    kind = _kind(sub.kind or r.kind, sub.group, sub.version)
+    kind = _kind(sub.kind, sub.group, sub.version) if sub.group else _own_kind(r, sub.kind)
     return {"subresource": name, "responseKind": kind, "verbs": list(sub.verbs)}

@@ -199,7 +199,7 @@ class Dispatcher:
 
     async def _not_served(self, exchange: Exchange, target: Target) -> Answer:
         await self._doors.pipeline.allow(asked(exchange, target))
-        return self._doors.wellknown.nothing_at(target.group)
+        return self._doors.wellknown.nothing_at(target)
 
     async def _not_allowed(self, exchange: Exchange, target: Target) -> Answer:
         await self._doors.pipeline.allow(asked(exchange, target))

@@ -13,13 +13,14 @@ from apiserver.auth.keys import jwks
 from apiserver.auth.serviceaccounts import ServiceAccountTokens
 from apiserver.registry import priorities
 from apiserver.registry.base import Registry
-from apiserver.replies import NoSuchPath, NotAllowed
+from apiserver.replies import NoSuchPath, NotAllowed, not_found
 from apiserver.rest import health
 from apiserver.rest.answers import NO_CACHE, Answer, Headers, json_answer, page_not_found, text_answer
 from apiserver.rest.documents import V2_PROTOBUF, V3_PROTOBUF, Document, Documents, etag
 from apiserver.rest.exchange import Exchange
 from apiserver.rest.metrics import CONTENT_TYPE, Figures, Metrics
 from apiserver.rest.negotiation import JSON, MEDIA_TYPES, YAML, Shape, accepted, accepted_type
+from apiserver.rest.paths import Target
 from apiserver.rest.query import first
 
 KUBERNETES_MAJOR, KUBERNETES_MINOR = 1, 36
@@ -74,11 +75,20 @@ class WellKnown:
             return json_answer(orjson.dumps({"paths": self._paths()}))
         return self._keys(path.rstrip("/"))
 
-    def nothing_at(self, group: str) -> Answer:
-        """Of a path below a group that nothing serves. Raises NoSuchPath where the group is one of the API's own."""
-        if priorities.is_built_in(group) and group in self._served.registry.groups():
+    def nothing_at(self, target: Target) -> Answer:
+        """Of a path below a group that nothing serves.
+
+        Raises NoSuchPath where the group is one of the API's own, NotFound below an object of a custom kind.
+        """
+        if self._is_own(target.group):
             raise NoSuchPath
+        resource = self._served.registry.get(target.group, target.version, target.plural)
+        if resource is not None and target.subresource and bool(target.namespace) == resource.namespaced:
+            raise not_found(resource, target.name)
         return page_not_found()
+
+    def _is_own(self, group: str) -> bool:
+        return priorities.is_built_in(group) and group in self._served.registry.groups()
 
     def _once(self, name: str, make: Callable[[], object]) -> bytes:
         encoded = self._served.encoded
@@ -116,7 +126,8 @@ class WellKnown:
 
     def _discovery(self, exchange: Exchange) -> Answer:
         path = exchange.path.rstrip("/")
-        if path == "/api" or path.startswith("/api/") or path.count("/") > 2:
+        group = path.split("/")[2] if path.count("/") > 1 and path.startswith("/apis/") else ""
+        if path == "/api" or path.startswith("/api/") or (path.count("/") > 2 and self._is_own(group)):
             _only_get(exchange)
         if path in ("/api", "/apis"):
             wanted = accepted(exchange.accept, DISCOVERY_SHAPES)
@@ -127,7 +138,7 @@ class WellKnown:
             wanted = accepted(exchange.accept, available=available)
         document = self._documents.legacy(path)
         if document is None:
-            return self.nothing_at("" if path.startswith("/api/") else path.split("/")[2])
+            return self.nothing_at(Target(group, "", ""))
         return json_answer(document.json, media_type=wanted.content_type)
 
     # -- OpenAPI -------------------------------------------------------------------------------------------------------
