@@ -124,7 +124,6 @@ def _apiserver(spec: ClusterSpec, paths: ClusterPaths, lan: LanPlan) -> tuple[st
         f"--default-not-ready-toleration-seconds={tolerate}",
         f"--default-unreachable-toleration-seconds={tolerate}",
         f"--cluster-name={spec.name}",
-        "--authorization-mode=AlwaysAllow",
     )
 
 
