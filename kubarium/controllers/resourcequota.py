@@ -141,7 +141,7 @@ class ResourceQuotaController(Controller[ObjectKey]):
 
     async def _objects(self, resource: Resource[Owned], namespace: str) -> Sequence[Mapping[str, Any]]:
         whole = (resource.group, resource.plural) in WHOLE
-        wanted = Resource[Any](
+        wanted: Resource[dict[str, Any]] = Resource(
             resource.group, resource.version, resource.plural, resource.kind, dict, metadata_only=not whole
         )
         found: list[Mapping[str, Any]] = []
