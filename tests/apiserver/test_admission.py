@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from apiserver.admission.pods import NOT_READY, UNREACHABLE, add_tolerations
-from apiserver.admission.serviceaccounts import TOKEN_FOLDER, mount_token, wants_token
+from apiserver.admission.pods import NOT_READY, UNREACHABLE, add_tolerations, merge_tolerations
+from apiserver.admission.serviceaccounts import TOKEN_FOLDER, mirror_fault, mount_token, secret_faults, wants_token
 from kubarium.testing.apiserver import ApiServer, api_server
 
 SECONDS = {NOT_READY: 3, UNREACHABLE: 4}
@@ -142,3 +142,68 @@ def test_the_kubernetes_service_leads_to_the_server_and_is_mended(tmp_path: Path
         while (found := server.get(slices)).status != 200 and time.monotonic() < end:
             time.sleep(0.1)
         assert found.body["endpoints"][0]["addresses"] == ["198.18.7.10"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "text"),
+    [
+        pytest.param({"serviceAccountName": "default"}, "may not reference service accounts", id="account"),
+        pytest.param({"imagePullSecrets": [{"name": "s"}]}, "may not reference secrets", id="pull secret"),
+        pytest.param(
+            {"volumes": [{"name": "v", "secret": {"secretName": "s"}}]}, "may not reference secrets", id="volume"
+        ),
+        pytest.param({"volumes": [{"name": "v", "csi": {"nodePublishSecretRef": {"name": "s"}}}]}, "secrets", id="csi"),
+        pytest.param(
+            {"containers": [{"name": "c", "envFrom": [{"secretRef": {"name": "s"}}]}]}, "secrets", id="environment"
+        ),
+        pytest.param(
+            {"volumes": [{"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}]},
+            "may not use ServiceAccountToken volume projections",
+            id="token",
+        ),
+        pytest.param({"volumes": [{"name": "v", "configMap": {"name": "c"}}]}, "", id="nothing wrong"),
+    ],
+)
+def test_what_mirror_pods_may_not_ask_for(spec: dict[str, Any], text: str) -> None:
+    found = mirror_fault(spec)
+    assert text in found
+    assert bool(found) == bool(text)
+
+
+def test_an_account_may_allow_its_own_secrets_only() -> None:
+    account = {"metadata": {"name": "sa"}, "secrets": [{"name": "mine"}], "imagePullSecrets": [{"name": "pull"}]}
+    env = [{"name": "E", "valueFrom": {"secretKeyRef": {"name": "theirs", "key": "k"}}}]
+    spec = {
+        "volumes": [{"name": "a", "secret": {"secretName": "mine"}}, {"name": "b", "secret": {"secretName": "other"}}],
+        "containers": [{"name": "c", "env": env}],
+        "imagePullSecrets": [{"name": "pull"}, {"name": "x"}],
+    }
+    end = "is not allowed because service account sa does not reference that"
+    assert list(secret_faults(spec, account)) == [
+        f'volume with secret.secretName="other" {end} secret',
+        f'container c with envVar E referencing secret.secretName="theirs" {end} secret',
+        f'imagePullSecrets[1].name="x" {end} imagePullSecret',
+    ]
+
+
+def toleration_of(key: str = "", operator: str = "Exists", **more: Any) -> dict[str, Any]:
+    return {**({"key": key} if key else {}), "operator": operator, **more}
+
+
+@pytest.mark.parametrize(
+    ("every", "kept"),
+    [
+        pytest.param([toleration_of("a"), toleration_of("a")], [0], id="equal"),
+        pytest.param([toleration_of("a"), toleration_of()], [1], id="everything"),
+        pytest.param([toleration_of("a", "Equal", value="v"), toleration_of("a")], [1], id="any value"),
+        pytest.param([toleration_of("a", effect="NoSchedule"), toleration_of("a")], [1], id="any effect"),
+        pytest.param(
+            [toleration_of("a", effect="NoExecute", tolerationSeconds=5), toleration_of("a", effect="NoExecute")],
+            [1],
+            id="for ever",
+        ),
+        pytest.param([toleration_of("a"), toleration_of("b")], [0, 1], id="other keys"),
+    ],
+)
+def test_tolerations_that_another_includes_are_dropped(every: list[dict[str, Any]], kept: list[int]) -> None:
+    assert merge_tolerations(every) == [every[number] for number in kept]
