@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from apiserver import schemas
@@ -41,6 +42,35 @@ def _definition_names() -> dict[Gvk, str]:
     return found
 
 
+@cache
+def _enums() -> dict[str, dict[str, list[str]]]:
+    """Short name of a type -> field -> its values; of the items of lists where the field ends in `[]`."""
+    lines = Path(__file__).with_name("openapi_enums.txt").read_text().splitlines()
+    found: dict[str, dict[str, list[str]]] = {}
+    for line in lines[1:]:
+        name, *fields = line.split(" ")
+        found[name] = {field: values.split(",") for field, _, values in (entry.partition("=") for entry in fields)}
+    return found
+
+
+def _definition(name: str) -> Json:
+    """A definition of the API's own types, with the values that fields may have."""
+    definition: Json = schemas.documents()[name]
+    enums = _enums().get(".".join(name.split(".")[-3:]))
+    if enums is None:
+        return definition
+    properties = dict(definition["properties"])
+    for field, values in enums.items():
+        schema = properties.get(field.removesuffix("[]"))
+        if schema is None:
+            continue
+        if field.endswith("[]"):
+            properties[field[:-2]] = {**schema, "items": {**schema["items"], "enum": values}}
+        else:
+            properties[field] = {**schema, "enum": values}
+    return {**definition, "properties": properties}
+
+
 def _paths(resources: Sequence[ResourceDef]) -> Iterator[tuple[str, dict[str, Operation]]]:
     """Every path with its operations by method."""
     custom = {r.group for r in resources if r.custom is not None}
@@ -63,7 +93,7 @@ def document_v2(resources: Sequence[ResourceDef]) -> Json:
     for path, methods in _paths(resources):
         parameters = [_parameter_v2(name, "path", "string", required=True) for name in path_names(path)]
         paths[path] = {"parameters": parameters} | {m: _operation_v2(operation) for m, operation in methods.items()}
-    found = {**documents, PATCH_BODY: _PATCH}
+    found = {**{name: _definition(name) for name in documents}, PATCH_BODY: _PATCH}
     for resource in resources:
         if resource.custom is not None:
             found |= definitions(resource, documents, V2_REF, version=2)
@@ -153,7 +183,7 @@ def _parameter_v3(name: str, place: str, kind: str, *, required: bool = False) -
 
 
 def _schema_v3(name: str) -> Json:
-    schema: Json = _PATCH if name == PATCH_BODY else _converted(schemas.documents()[name])
+    schema: Json = _PATCH if name == PATCH_BODY else _converted(_definition(name))
     return schema
 
 

@@ -158,7 +158,8 @@ def operations(resource: ResourceDef, name_of: DefinitionName) -> dict[str, Oper
     for name in resource.subresources:
         found[f"{base}/{{name}}/{name}"] = _subresource(resource, name_of, name)
         if name == "proxy":
-            found[f"{base}/{{name}}/{name}/{{path}}"] = _subresource(resource, name_of, name)
+            below = _subresource(resource, name_of, name).items()
+            found[f"{base}/{{name}}/{name}/{{path}}"] = {m: o._replace(id=f"{o.id}WithPath") for m, o in below}
     return {path: methods for path, methods in found.items() if methods}
 
 
@@ -212,8 +213,9 @@ def _codes(verb: str, *, custom: bool) -> tuple[int, ...]:
 def _operation_id(resource: ResourceDef, verb: str, sub: str, *, connects: bool, everywhere: bool) -> str:
     """`listAppsV1NamespacedDeployment`, `readAppsV1NamespacedDeploymentScale`."""
     where = _group_words(resource.group) + resource.version.capitalize()
-    word = f"connect{_METHODS[verb].capitalize()}" if connects else _WORDS.get(verb, verb)
-    scope = "Namespaced" if resource.namespaced and not everywhere else ""
+    word, scope = _WORDS.get(verb, verb), "Namespaced" if resource.namespaced and not everywhere else ""
+    if connects:
+        word, scope = "connect", _METHODS[verb].capitalize() + scope
     if verb == "deletecollection":
         word, scope = "delete", f"Collection{scope}"
     tail = "ForAllNamespaces" if everywhere else "".join(map(str.capitalize, sub.split("-")))
