@@ -53,6 +53,7 @@ class ApiServer:
         content_type: str = "application/json",
         accept: str = "application/json",
         token: str | None = None,
+        headers: Mapping[str, str] | None = None,
         timeout_s: float = 20.0,
     ) -> Answer:
         """One request; `body` bytes and str go as they are, anything else as JSON. `token` "": anonymous."""
@@ -62,6 +63,8 @@ class ApiServer:
             request.add_header("Content-Type", content_type)
         if token := self.token if token is None else token:
             request.add_header("Authorization", f"Bearer {token}")
+        for name, value in (headers or {}).items():
+            request.add_header(name, value)
         try:
             with urllib.request.urlopen(request, context=self.tls, timeout=timeout_s) as found:
                 return _answer(found.status, found.headers, found.read())
