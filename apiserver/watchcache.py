@@ -37,7 +37,7 @@ ROOT: Final = "/registry/"
 PAGE: Final = 2000  # keys asked of the store at once while filling
 BATCH: Final = 500  # events handed to a watcher at once
 BATCH_BYTES: Final = 128 << 10  # the same in bytes, at least one event
-WAKE: Final = 200  # watchers told of a change before others have a turn
+WAKE: Final = 1000  # watchers told of a change before others have a turn
 SHARED: Final = 16  # batches of a resource that are kept for watchers who come to the same place
 HOT: Final = 1000  # newest changes of a resource that keep their encodings; older ones are encoded again if asked for
 REPLAY: Final = 2000  # revisions replayed at start, so that watchers of before it can resume
@@ -191,6 +191,7 @@ class _ResourceLog:
         # the last batches without a filter, by prefix and span, with the position behind them
         self._shared: dict[tuple[str, int, int], tuple[Batch, int]] = {}
         self._told: deque[Watcher] = deque()  # woken, but not yet told
+        self._again = False  # there were changes while they were told
         self.closed = False  # replaced by a new log: its watchers must list again
 
     @property
@@ -286,20 +287,28 @@ class _ResourceLog:
     def wake(self) -> None:
         for changed in self.observers:
             changed()
-        if self.waiting:
-            idle = not self._told
+        self._wake_waiting()
+
+    def _wake_waiting(self) -> None:
+        if self._told:
+            self._again = True
+        elif self.waiting:
             self._told.extend(self.waiting)
             self.waiting.clear()
-            if idle:
-                self._tell()
+            self._tell()
 
     def _tell(self) -> None:
-        """Wake those who waited, some at a time, so that others have a turn in between."""
+        """Wake those who waited. In the usual case all of them at once, and thereby before the answers to the writes
+        that they are told of: whoever writes does not get ahead of a thousand watchers. So many that others would wait
+        for long are told in several turns."""
         told = self._told
         for _ in range(min(WAKE, len(told))):
             told.popleft().wake()
         if told:
             asyncio.get_running_loop().call_soon(self._tell)
+        elif self._again:
+            self._again = False
+            self._wake_waiting()
 
 
 def _revision_of(change: Change) -> int:

@@ -11,6 +11,7 @@ import logging
 from collections import deque
 from collections.abc import Coroutine
 from math import inf
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import httptools
@@ -88,7 +89,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport = None  # type: ignore[assignment]
         self._parser = httptools.HttpRequestParser(self)
         self._subject: Subject | None = None
-        self.deadline = front.loop.time() + HEAD_S
+        self.deadline = monotonic() + HEAD_S
         self.paused = False
         # the message being read
         self._fed = b""  # the bytes that came last, until a message has begun in them
@@ -132,7 +133,7 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.paused = True
-        self.deadline = self._front.loop.time() + READ_S
+        self.deadline = monotonic() + READ_S
 
     def resume_writing(self) -> None:
         self.paused = False
@@ -173,7 +174,7 @@ class Connection(asyncio.Protocol):
         self._begun = True
         self._raw, self._fed = self._fed, b""
         if self._current is None and not self.paused:
-            self.deadline = self._front.loop.time() + HEAD_S
+            self.deadline = monotonic() + HEAD_S
 
     def on_url(self, url: bytes) -> None:
         self._url += url
@@ -188,14 +189,14 @@ class Connection(asyncio.Protocol):
             self._headers[name] = value
 
     def on_headers_complete(self) -> None:
-        parser, headers, front = self._parser, self._headers, self._front
+        parser, headers = self._parser, self._headers
         exchange = Exchange(
             parser.get_method().decode("ascii"),
             self._url,
             headers,
             self._repeated,
             subject=self._subject,
-            begun=front.loop.time(),
+            begun=monotonic(),
         )
         if b"host" not in headers and parser.get_http_version() == "1.1":
             raise ValueError("missing required Host header")
@@ -395,9 +396,9 @@ class Connection(asyncio.Protocol):
         if exchange.closes or self._front.stopping:
             self._waiting.clear()
             if self._lingering and self._incoming is not None:
-                self.deadline = self._front.loop.time() + LINGER_S
+                self.deadline = monotonic() + LINGER_S
             else:
-                self.deadline = self._front.loop.time() + READ_S
+                self.deadline = monotonic() + READ_S
                 self._transport.close()
             return
         if not self.paused:
@@ -415,7 +416,7 @@ class Connection(asyncio.Protocol):
 
     def _set_deadline(self) -> None:
         """After an answer, or when the client reads again."""
-        now = self._front.loop.time()
+        now = monotonic()
         if self._stream is not None:
             self.deadline = inf
         elif self._current is not None:

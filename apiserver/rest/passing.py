@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from time import monotonic
 
 from aiohttp import web
 
@@ -75,7 +76,7 @@ def exchange_of(http: web.BaseRequest) -> Exchange:
     subject = None
     if http.transport is not None and (certificate := http.transport.get_extra_info("peercert")):
         subject = subject_of(certificate)
-    begun = asyncio.get_running_loop().time()
+    begun = monotonic()
     url = http.raw_path.encode("utf-8", "surrogateescape")
     exchange = PassedExchange(http.method, url, headers, repeated, subject=subject, begun=begun)
     exchange.http = http

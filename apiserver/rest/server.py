@@ -86,7 +86,7 @@ class RestServer:
 
     def _tick(self) -> None:
         self.date = f"Date: {formatdate(time.time(), usegmt=True)}\r\n".encode()
-        now = self.loop.time()
+        now = time.monotonic()
         for connection in [one for one in self.connections if one.deadline < now]:
             connection.overdue()
         self._ticker = self.loop.call_later(TICK_S, self._tick)
@@ -97,7 +97,7 @@ class RestServer:
         return error_answer(timed_out(), exchange.warnings)
 
     def done(self, exchange: Exchange, status: int) -> None:
-        self._dispatcher.count(exchange, status, self.loop.time())
+        self._dispatcher.count(exchange, status, time.monotonic())
 
     def lost(self, connection: Connection) -> None:
         self.connections.discard(connection)
