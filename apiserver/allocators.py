@@ -17,7 +17,9 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import Literal, NamedTuple
 
 from apiserver.registry.base import Object
-from kubarium.machinery.errors import InternalError, Invalid, StatusCause
+from apiserver.registry.faults import Faults
+from apiserver.registry.service_families import needs_cluster_ip, needs_health_port, needs_node_port, settle
+from kubarium.machinery.errors import InternalError, Invalid
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -53,6 +55,7 @@ class Reservation:
 
     key: str
     items: list[Item] = field(default_factory=list)
+    dry_run: bool = False
 
 
 class ServiceAllocator:
@@ -60,6 +63,7 @@ class ServiceAllocator:
 
     def __init__(self, network: Network, ports: PortRange, rng: random.Random | None = None) -> None:
         self.network = network
+        self.networks: tuple[Network, ...] = (network,)
         self.ports = ports
         self._rng = rng or random.SystemRandom()
         self._owner: dict[Item, str] = {}
@@ -98,94 +102,115 @@ class ServiceAllocator:
 
     # -- what is wanted ------------------------------------------------------------------------------------------------
 
-    def allocate(self, key: str, service: Object, old: Object | None = None) -> Reservation:
-        """Fill in what a Service lacks and take what it names. Raises Invalid, and then nothing is taken."""
-        reservation = Reservation(key)
+    def allocate(self, key: str, service: Object, old: Object | None = None, *, dry_run: bool = False) -> Reservation:
+        """Settle the families of a Service, fill in what it lacks and take what it names. A dry run takes nothing and
+        is less strict, as upstream's is. Raises Invalid or InternalError, and then nothing is taken.
+        """
+        reservation = Reservation(key, dry_run=dry_run)
         own = frozenset(holdings(old)) if old else frozenset()
-        causes: list[StatusCause] = []
         try:
-            self._addresses(service["spec"], reservation, own, causes)
-            self._node_ports(service["spec"], reservation, own, causes)
-            if causes:
-                raise Invalid.of("", "Service", service["metadata"].get("name", ""), causes)
+            faults = settle(service, old, self.families)
+            if not faults:
+                self._addresses(service["spec"], old, reservation, faults)
+            if not faults and needs_node_port(service):
+                self._node_ports(service["spec"], old is not None, reservation, own, faults)
+            if faults:
+                raise Invalid.of("", "Service", service["metadata"].get("name", ""), faults)
+            if needs_health_port(service) and not (old is not None and needs_health_port(old)):
+                self._health_port(service["spec"], reservation)
         except Exception:
             self.cancel(reservation)
             raise
         return reservation
 
-    def _addresses(
-        self, spec: Object, reservation: Reservation, own: frozenset[Item], causes: list[StatusCause]
-    ) -> None:
-        if spec.get("type") == "ExternalName":
-            return
-        set_families(spec, self.network.version)
-        wanted = spec.get("clusterIP", "")
-        if wanted == HEADLESS:
-            spec["clusterIPs"] = [HEADLESS]
-            return
-        if not wanted:
-            wanted = str(self._free_address(reservation))
-        elif fault := self._take_address(wanted, reservation, own):
-            text = f'Invalid value: ["{wanted}"]: {fault}'
-            causes.append(StatusCause("FieldValueInvalid", text, "spec.clusterIPs"))
-        spec["clusterIP"] = wanted
-        spec["clusterIPs"] = [wanted]
+    @property
+    def families(self) -> tuple[str, ...]:
+        return (f"IPv{self.network.version}",)
 
-    def _take_address(self, text: str, reservation: Reservation, own: frozenset[Item]) -> str:
+    def _addresses(self, spec: Object, old: Object | None, reservation: Reservation, faults: Faults) -> None:
+        """A Service gets its address when it is made, or stops being an ExternalName; then it keeps it."""
+        fresh = old is None or not needs_cluster_ip(old)
+        if spec.get("type") == "ExternalName" or not fresh:
+            return
+        ips: list[str] = spec.get("clusterIPs") or []
+        if ips[:1] == [HEADLESS]:
+            return
+        if not ips:
+            spec["clusterIPs"] = ips = [str(self._free_address(reservation))]
+        elif fault := self._take_address(ips[0], reservation):
+            faults.invalid("spec.clusterIPs", ips, f"failed to allocate IP {ips[0]}: {fault}")
+        spec["clusterIP"] = ips[0]
+
+    def _take_address(self, text: str, reservation: Reservation) -> str:
         """What is wrong with an address that somebody names; nothing where it is taken now."""
         address = ip_address(text)
-        item = Item("ip", int(address))
-        if item in own:
-            return ""
-        if address not in self.network or address in (self.network.network_address, self.network.broadcast_address):
-            return (
-                f"failed to allocate IP {text}: the provided IP ({text}) is not in the valid range. "
-                f"The range of valid IPs is {self.network}"
-            )
-        return (
-            "" if self._take(item, reservation) else f"failed to allocate IP {text}: provided IP is already allocated"
-        )
+        network = next((n for n in self.networks if address in n), None)
+        if network is None and not reservation.dry_run:
+            return "the provided network does not match the current range"
+        network = network or self.network
+        if address not in network or address in (network.network_address, network.broadcast_address):
+            return f"the provided IP ({text}) is not in the valid range. The range of valid IPs is {network}"
+        taken = self._take(Item("ip", int(address)), reservation)
+        return "" if taken or reservation.dry_run else "provided IP is already allocated"
 
     def _free_address(self, reservation: Reservation) -> Address:
-        usable = self.network.num_addresses - 2
-        reserved = min(max(16, usable // 16), 256) if usable > 16 else 0
-        base = int(self.network.network_address) + 1
-        for offset in self._candidates(usable, reserved):
-            if self._take(Item("ip", base + offset), reservation):
-                return ip_address(base + offset)
-        text = f"failed to allocate a serviceIP: range is full: all {usable} addresses of {self.network} are in use"
+        if reservation.dry_run:
+            return self.network.network_address
+        for network in self.networks:
+            usable = network.num_addresses - 2
+            reserved = min(max(16, usable // 16), 256) if usable > 16 else 0
+            base = int(network.network_address) + 1
+            for offset in self._candidates(usable, reserved):
+                if self._take(Item("ip", base + offset), reservation):
+                    return ip_address(base + offset)
+        name = reservation.key.rpartition("/")[2]
+        text = f'failed to allocate a serviceIP for Service "{name}": range is full'
         raise InternalError(f"Internal error occurred: {text}")
 
     def _node_ports(
-        self, spec: Object, reservation: Reservation, own: frozenset[Item], causes: list[StatusCause]
+        self, spec: Object, updating: bool, reservation: Reservation, own: frozenset[Item], faults: Faults
     ) -> None:
-        if not needs_node_ports(spec):
-            return
-        named: dict[int, str] = {}  # several protocols may share a number inside one Service
-        for index, port in enumerate(spec.get("ports") or ()):
-            if (number := port.get("nodePort")) and number not in named:
-                named[number] = port.get("protocol", "TCP")
-                if fault := self._take_port(number, reservation, own):
-                    path = f"spec.ports[{index}].nodePort"
-                    causes.append(StatusCause("FieldValueInvalid", f"Invalid value: {number}: {fault}", path))
-        if causes:
-            return
-        for port in spec.get("ports") or ():
-            if not port.get("nodePort"):
-                port["nodePort"] = self._free_port(reservation)
-        if needs_health_port(spec):
-            wanted = spec.get("healthCheckNodePort")
-            if wanted and (fault := self._take_port(wanted, reservation, own)):
-                text = f"Invalid value: {wanted}: {fault}"
-                causes.append(StatusCause("FieldValueInvalid", text, "spec.healthCheckNodePort"))
-            elif not wanted:
-                spec["healthCheckNodePort"] = self._free_port(reservation)
+        """Ports of one number share a node port where the Service is new and names none: the same for TCP and UDP."""
+        allocates = spec.get("type") == "NodePort" or spec.get("allocateLoadBalancerNodePorts") is not False
+        ports = spec.get("ports") or []
+        shared: dict[int, int] = {}  # port -> node port, of new Services
+        taken: set[int] = set()  # by updates
+        for index, port in enumerate(ports):
+            number, wanted = port.get("port", 0), port.get("nodePort")
+            if not wanted and not allocates:
+                continue
+            if not updating and number in shared:
+                wanted = port["nodePort"] = wanted or shared[number]
+                if wanted == shared[number]:
+                    continue
+            elif not updating:
+                wanted = wanted or next(
+                    (p["nodePort"] for p in ports if p.get("port") == number and p.get("nodePort")), 0
+                )
+            if not wanted:
+                port["nodePort"] = shared[number] = self._free_port(reservation)
+                continue
+            if wanted not in taken and (fault := self._take_port(wanted, reservation, own)):
+                faults.invalid(f"spec.ports[{index}].nodePort", wanted, fault)
+                return
+            port["nodePort"] = wanted
+            shared.setdefault(number, wanted)
+            if updating:
+                taken.add(wanted)
+
+    def _health_port(self, spec: Object, reservation: Reservation) -> None:
+        wanted = spec.get("healthCheckNodePort")
+        if not wanted:
+            spec["healthCheckNodePort"] = self._free_port(reservation)
+        elif fault := self._take_port(wanted, reservation, frozenset()):
+            text = f"failed to allocate requested HealthCheck NodePort {wanted}: {fault}"
+            raise InternalError(f"Internal error occurred: {text}")
 
     def _take_port(self, number: int, reservation: Reservation, own: frozenset[Item]) -> str:
         item = Item("port", number)
         if item in own:
             return ""
-        if not self.ports.first <= number <= self.ports.last:
+        if not self.ports.first <= number <= self.ports.last and not reservation.dry_run:
             return f"provided port is not in the valid range. The range of valid ports is {self.ports}"
         return "" if self._take(item, reservation) else "provided port is already allocated"
 
@@ -195,7 +220,7 @@ class ServiceAllocator:
         for offset in self._candidates(size, reserved):
             if self._take(Item("port", self.ports.first + offset), reservation):
                 return self.ports.first + offset
-        raise InternalError(f"Internal error occurred: failed to allocate a nodePort: range {self.ports} is full")
+        raise InternalError("Internal error occurred: failed to allocate a nodePort: range is full")
 
     def _take(self, item: Item, reservation: Reservation) -> bool:
         if item in self._owner:
@@ -215,32 +240,14 @@ class ServiceAllocator:
 def holdings(service: Object) -> Iterable[Item]:
     """The addresses and ports that a stored Service holds."""
     spec = service.get("spec") or {}
-    if spec.get("type") == "ExternalName":
+    if not needs_cluster_ip(service):
         return
     for address in spec.get("clusterIPs") or [spec.get("clusterIP")]:
         if address and address != HEADLESS:
             yield Item("ip", int(ip_address(address)))
-    for port in spec.get("ports") or ():
-        if port.get("nodePort"):
-            yield Item("port", port["nodePort"])
-    if spec.get("healthCheckNodePort"):
+    if needs_node_port(service):
+        for port in spec.get("ports") or ():
+            if port.get("nodePort"):
+                yield Item("port", port["nodePort"])
+    if needs_health_port(service) and spec.get("healthCheckNodePort"):
         yield Item("port", spec["healthCheckNodePort"])
-
-
-def needs_node_ports(spec: Object) -> bool:
-    if spec.get("type") == "LoadBalancer":
-        return spec.get("allocateLoadBalancerNodePorts") is not False
-    return spec.get("type") == "NodePort"
-
-
-def needs_health_port(spec: Object) -> bool:
-    return spec.get("type") == "LoadBalancer" and spec.get("externalTrafficPolicy") == "Local"
-
-
-def set_families(spec: Object, version: int) -> None:
-    """Families and policy as a cluster of one family has them."""
-    family = f"IPv{version}"
-    if not spec.get("ipFamilies"):
-        spec["ipFamilies"] = [family]
-    if not spec.get("ipFamilyPolicy"):
-        spec["ipFamilyPolicy"] = "SingleStack"

@@ -137,13 +137,11 @@ class Writer:
         await self._admission.admit(job.attributes(CREATE, metadata.get("name") or "", obj, None))
         prefix = "" if metadata.get("name") else str(metadata.get("generateName") or "")
         if not prefix:
-            self._prepare_new(job, obj)
             return await self._insert_once(job, obj)
         template = orjson.dumps(obj)
         for tried in range(NAME_TRIES):
             fresh = orjson.loads(template) if tried else obj
             name = fresh["metadata"]["name"] = objectmeta.generated_name(prefix, random_suffix())
-            self._prepare_new(job, fresh)
             try:
                 return await self._insert_once(job, fresh)
             except AlreadyExists:
@@ -163,13 +161,14 @@ class Writer:
 
     async def _insert_once(self, job: Job, obj: Object) -> Written:
         resource, strategy = job.resource, job.resource.strategy
-        strategy.default(obj)
         name = obj["metadata"].get("name", "")
-        check(resource, obj, strategy.validate(obj))
-        await self._admission.validate(job.attributes(CREATE, name, obj, None))
-        job.warnings.extend(strategy.warnings(obj, None))
         key = resource.key(job.request.namespace if resource.namespaced else "", name)
-        with self._reserved(resource, key, obj, None) as confirm:
+        with self._reserved(job, key, obj, None) as confirm:
+            self._prepare_new(job, obj)
+            strategy.default(obj)
+            check(resource, obj, strategy.validate(obj))
+            await self._admission.validate(job.attributes(CREATE, name, obj, None))
+            job.warnings.extend(strategy.warnings(obj, None))
             if job.dry_run:
                 if await self._state.current(resource, job.request.namespace, name):
                     raise replies.already_exists(resource, name)
@@ -277,11 +276,13 @@ class Writer:
         new = change(codec.decode(current))
         self._check_version(job, new, old)
         objectmeta.carry_over(new, old)
-        await self._judge_update(job, new, old)
-        updates.keep_times(new, old)
-        if new == old:
-            return job.done(current)
-        with self._reserved(resource, entry.key, new, old, job.request.subresource) as confirm:
+        part = await self._admit_update(job, new, old)
+        with self._reserved(job, entry.key, new, old) as confirm:
+            if part is not None:
+                await self._judge_update(job, part, new, old)
+            updates.keep_times(new, old)
+            if new == old:
+                return job.done(current)
             if job.dry_run:
                 return job.done(orjson.dumps(new))
             data = codec.stored_form(stored(resource, new))
@@ -310,8 +311,8 @@ class Writer:
             raise replies.conflict(resource, job.request.name)
         metadata["resourceVersion"] = was["resourceVersion"]
 
-    async def _judge_update(self, job: Job, new: Object, old: Object) -> None:
-        """Default, prepare, mutate, validate and admit the new version."""
+    async def _admit_update(self, job: Job, new: Object, old: Object) -> Part | None:
+        """Default and mutate the new version; what is to prepare and judge it, where something is."""
         resource, strategy, subresource = job.resource, job.resource.strategy, job.request.subresource
         part = part_of(strategy, subresource)
         if part is not None:
@@ -322,13 +323,14 @@ class Writer:
             updates.track_update(resource, subresource, new, old, job.manager, self.now())
         if subresource == "scale":
             updates.scale_times(new, old)
-        if part is None:
-            return
-        attributes = job.attributes(UPDATE, job.request.name, new, old)
-        await self._admission.admit(attributes)
+        if part is not None:
+            await self._admission.admit(job.attributes(UPDATE, job.request.name, new, old))
+        return part
+
+    async def _judge_update(self, job: Job, part: Part, new: Object, old: Object) -> None:
         part.prepare(new, old)
-        check(resource, new, part.validate(new, old))
-        await self._admission.validate(attributes)
+        check(job.resource, new, part.validate(new, old))
+        await self._admission.validate(job.attributes(UPDATE, job.request.name, new, old))
         job.warnings.extend(part.warnings(new, old))
 
     # -- delete --------------------------------------------------------------------------------------------------------
@@ -398,14 +400,15 @@ class Writer:
                 await self._state.cache.wait_for(revision)
 
     @contextmanager
-    def _reserved(
-        self, resource: ResourceDef, key: str, new: Object, old: Object | None, subresource: str = ""
-    ) -> Iterator[Callable[[int], None]]:
-        """Addresses and ports of a Service, given back unless the write is confirmed with its revision."""
-        if resource.plural != "services" or resource.group or subresource == "status":
+    def _reserved(self, job: Job, key: str, new: Object, old: Object | None) -> Iterator[Callable[[int], None]]:
+        """Addresses and ports of a Service, given back unless the write is confirmed with its revision. They are given
+        out before the Service is prepared and judged: both look at them.
+        """
+        resource = job.resource
+        if resource.plural != "services" or resource.group or job.request.subresource:
             yield lambda revision: None
             return
-        reservation: Reservation = self._services.allocate(key, new, old)
+        reservation: Reservation = self._services.allocate(key, new, old, dry_run=job.dry_run)
         try:
             yield lambda revision: self._services.observe(key, revision, new)
         finally:

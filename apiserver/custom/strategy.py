@@ -82,7 +82,7 @@ class Judge:
 
     def _updating(self, new: Object, old: Object) -> tuple[Faults, list[str]]:
         faults = Faults()
-        meta.check_meta_update(new, old, faults)
+        meta.check_accessor_update(new, old, faults)
         return faults, []
 
     def _check_values(self, obj: Object, correlated: Correlated | None, faults: Faults) -> None:

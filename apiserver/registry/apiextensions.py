@@ -11,7 +11,7 @@ from apiserver.registry import names
 from apiserver.registry.base import Column, Object, ResourceDef, Strategy
 from apiserver.registry.cells import NAME, field
 from apiserver.registry.faults import Faults
-from apiserver.registry.meta import check_meta, check_meta_update, creating, status_only, updating
+from apiserver.registry.meta import check_accessor_update, check_meta, creating, status_only, updating
 from apiserver.schemas import shape
 
 _SCHEMA = "apiextensions.v1.JSONSchemaProps"
@@ -104,7 +104,7 @@ def _check(obj: Object, faults: Faults) -> None:
 def _check_update(new: Object, old: Object, faults: Faults) -> None:
     from apiserver.custom import checks, checks_update
 
-    check_meta_update(new, old, faults)
+    check_accessor_update(new, old, faults)
     lenient = checks_update.leniency(new, old)
     checks.check_spec(new["spec"], faults, lenient)
     checks_update.check_immutable(new["spec"], old["spec"], faults, established=lenient.immutable_names)
@@ -117,7 +117,7 @@ def _check_update(new: Object, old: Object, faults: Faults) -> None:
 def _check_status(new: Object, old: Object, faults: Faults) -> None:
     from apiserver.custom import checks
 
-    check_meta_update(new, old, faults)
+    check_accessor_update(new, old, faults)
     checks.check_names((new.get("status") or {}).get("acceptedNames") or {}, "status.acceptedNames", faults)
 
 

@@ -9,7 +9,7 @@ from apiserver.registry import names
 from apiserver.registry.base import Column, Object, ResourceDef, Strategy
 from apiserver.registry.cells import AGE, NAME, at
 from apiserver.registry.faults import Faults
-from apiserver.registry.meta import check_meta, check_meta_update, creating, keep_status, status_alone, updating
+from apiserver.registry.meta import check_accessor_update, check_meta, creating, keep_status, status_alone, updating
 
 _MAX_GROUP_PRIORITY, _MAX_VERSION_PRIORITY = 20000, 1000
 _STATUSES = ("True", "False", "Unknown")
@@ -81,12 +81,12 @@ def _check_service(service: Object, faults: Faults) -> None:
 
 
 def _check_update(new: Object, old: Object, faults: Faults) -> None:
-    check_meta_update(new, old, faults)
+    check_accessor_update(new, old, faults)
     _check(new, faults)
 
 
 def _check_status(new: Object, old: Object, faults: Faults) -> None:
-    check_meta_update(new, old, faults)
+    check_accessor_update(new, old, faults)
     for i, condition in enumerate(at(new, "status.conditions", ())):
         if (status := condition.get("status", "")) not in _STATUSES:
             faults.unsupported(f"status.conditions[{i}].status", status, _STATUSES)

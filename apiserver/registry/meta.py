@@ -96,6 +96,10 @@ def check_meta(obj: Object, namespaced: bool, name_check: names.NameCheck, fault
     """What the validation of a built-in kind asks of its metadata."""
     meta = obj.get("metadata") or {}
     check_accessor(meta, namespaced, name_check, faults)
+    _check_finalizer_names(meta, faults)
+
+
+def _check_finalizer_names(meta: Mapping[str, Any], faults: Faults) -> None:
     for i, finalizer in enumerate(meta.get("finalizers") or ()):
         if "/" not in finalizer and finalizer not in _STANDARD_FINALIZERS:
             text = "name is neither a standard finalizer name nor is it fully qualified"
@@ -108,7 +112,13 @@ def check_immutable(new: Any, old: Any, path: str, faults: Faults, *, text: str 
 
 
 def check_meta_update(new: Object, old: Object, faults: Faults) -> None:
-    """What an update may not do to metadata."""
+    """What the validation of an update of a built-in kind asks of its metadata."""
+    check_accessor_update(new, old, faults)
+    _check_finalizer_names(new.get("metadata") or {}, faults)
+
+
+def check_accessor_update(new: Object, old: Object, faults: Faults) -> None:
+    """What an update of any object may not do to metadata."""
     meta, was = new.get("metadata") or {}, old.get("metadata") or {}
     if was.get("deletionTimestamp"):
         added = sorted(set(meta.get("finalizers") or ()) - set(was.get("finalizers") or ()))
@@ -147,7 +157,7 @@ def updating(check: UpdateCheck, *, namespaced: bool = True) -> Callable[[Object
     def validate(new: Object, old: Object) -> list[StatusCause]:
         faults = Faults()
         check_accessor(new.get("metadata") or {}, namespaced, names.path_segment_name, faults)
-        check_meta_update(new, old, faults)
+        check_accessor_update(new, old, faults)
         check(new, old, faults)
         return faults
 

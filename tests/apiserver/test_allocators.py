@@ -65,9 +65,16 @@ def test_a_named_address_is_given_once() -> None:
     ]
 
 
-@pytest.mark.parametrize("address", ["10.97.0.1", "10.96.0.0", "10.96.0.255"])
-def test_addresses_outside_the_range_are_refused(address: str) -> None:
-    with pytest.raises(Invalid, match=r"is not in the valid range\. The range of valid IPs is 10\.96\.0\.0/24"):
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [
+        ("10.97.0.1", r"the provided network does not match the current range"),
+        ("10.96.0.0", r"is not in the valid range\. The range of valid IPs is 10\.96\.0\.0/24"),
+        ("10.96.0.255", r"is not in the valid range\. The range of valid IPs is 10\.96\.0\.0/24"),
+    ],
+)
+def test_addresses_outside_the_range_are_refused(address: str, text: str) -> None:
+    with pytest.raises(Invalid, match=text):
         allocator().allocate("/s/a", service(clusterIP=address))
 
 
