@@ -48,6 +48,7 @@ _OWNER: Mapping[str, Callable[[Any], Any]] = {
 INDEXERS: Mapping[str, Mapping[str, Callable[[Any], Any]]] = {
     "pods": {**_NAMESPACE, **_OWNER, BY_NODE: lambda pod: [pod.spec.node_name] if pod.spec.node_name else []},
     "replicasets": {**_NAMESPACE, **_OWNER},
+    "replicationcontrollers": {**_NAMESPACE, **_OWNER},
     "deployments": _NAMESPACE,
     "services": _NAMESPACE,
     "resourcequotas": _NAMESPACE,

@@ -23,7 +23,7 @@ from kubarium.controllers.namespace import NamespaceController
 from kubarium.controllers.nodeipam import NodeIpamController
 from kubarium.controllers.nodelifecycle import NodeLifecycleController
 from kubarium.controllers.podgc import PodGcController
-from kubarium.controllers.replicaset import ReplicaSetController
+from kubarium.controllers.replicaset import ReplicaSetController, ReplicationControllers
 from kubarium.controllers.resourcequota import ResourceQuotaController
 from kubarium.controllers.rootca import RootCaPublisher
 from kubarium.controllers.serviceaccount import ServiceAccountController
@@ -46,6 +46,7 @@ CONTROLLERS: tuple[type[Controller[Any]], ...] = (
     TaintEvictionController,
     PodGcController,
     ReplicaSetController,
+    ReplicationControllers,
     DeploymentController,
     EndpointSliceController,
     EndpointsController,

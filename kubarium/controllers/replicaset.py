@@ -1,4 +1,4 @@
-"""ReplicaSets: as many pods as `spec.replicas` says.
+"""ReplicaSets, and ReplicationControllers before them: as many pods as `spec.replicas` says.
 
 Source: https://kubernetes.io/docs/concepts/workloads/controllers/replicaset/
 """
@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from kubarium.controllers import pods as podutil
 from kubarium.controllers.controller import (
@@ -31,11 +31,12 @@ from kubarium.controllers.refs import (
     plan_claims,
     release_patch,
 )
-from kubarium.controllers.views import REPLICASETS, ReplicaSet
+from kubarium.controllers.views import REPLICASETS, REPLICATIONCONTROLLERS, ReplicaSet, ReplicationController
 from kubarium.machinery.client import PatchType
 from kubarium.machinery.errors import ApiError, InternalError, NotFound, ServiceUnavailable, Timeout
+from kubarium.machinery.informer import Informer
 from kubarium.machinery.objects import ObjectKey, Pod
-from kubarium.machinery.resources import PODS
+from kubarium.machinery.resources import PODS, Resource
 from kubarium.machinery.selectors import matches
 from kubarium.machinery.times import format_timestamp, parse_timestamp
 
@@ -48,6 +49,9 @@ UNANSWERED = (ServiceUnavailable, Timeout, InternalError)
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 
 
+Replicas = ReplicaSet | ReplicationController
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How many pods to create, which to delete (worst first)."""
@@ -56,7 +60,7 @@ class Plan:
     delete: tuple[Pod, ...] = ()
 
 
-def plan_pods(rs: ReplicaSet, owned: Iterable[Pod], siblings: Iterable[Pod], now: float) -> Plan:
+def plan_pods(rs: Replicas, owned: Iterable[Pod], siblings: Iterable[Pod], now: float) -> Plan:
     """What brings the active pods of `rs` to their number. `siblings` are the pods of all ReplicaSets of its owner."""
     if rs.metadata.deletion_timestamp:
         return Plan()
@@ -104,7 +108,7 @@ def _magnitude(since: float | None, now: float) -> int:
     return -1 if since is None else int(math.log2(max(1.0, now - since)))
 
 
-def pod_from_template(owner: ReplicaSet) -> dict[str, Any]:
+def pod_from_template(owner: Replicas) -> dict[str, Any]:
     """The pod, as sent to the API server, that a template makes."""
     template = owner.spec.template
     given = template.get("metadata") or {}
@@ -119,7 +123,7 @@ def pod_from_template(owner: ReplicaSet) -> dict[str, Any]:
     }
 
 
-def plan_status(rs: ReplicaSet, owned: Sequence[Pod], failure: tuple[str, str] | None, now: float) -> dict[str, Any]:
+def plan_status(rs: Replicas, owned: Sequence[Pod], failure: tuple[str, str] | None, now: float) -> dict[str, Any]:
     """The status that the pods amount to, for a merge patch (None removes a field).
 
     `failure` is the reason and message of a create or delete that went wrong in this sync.
@@ -139,7 +143,7 @@ def plan_status(rs: ReplicaSet, owned: Sequence[Pod], failure: tuple[str, str] |
     }
 
 
-def _conditions(rs: ReplicaSet, failure: tuple[str, str] | None, now: float) -> list[dict[str, str]]:
+def _conditions(rs: Replicas, failure: tuple[str, str] | None, now: float) -> list[dict[str, str]]:
     if failure is None:
         return []
     reason, message = failure
@@ -159,7 +163,7 @@ def _condition(reason: str, message: str, since: str) -> dict[str, str]:
     }
 
 
-def same_status(rs: ReplicaSet, status: dict[str, Any]) -> bool:
+def same_status(rs: Replicas, status: dict[str, Any]) -> bool:
     """Whether `status` (as planned) is what the object already says."""
     old = rs.status
     return (
@@ -173,7 +177,7 @@ def same_status(rs: ReplicaSet, status: dict[str, Any]) -> bool:
     )
 
 
-def next_available_in(rs: ReplicaSet, owned: Iterable[Pod], now: float) -> float | None:
+def next_available_in(rs: Replicas, owned: Iterable[Pod], now: float) -> float | None:
     """Seconds until a ready pod will count as available, where that needs only time."""
     waits = (podutil.available_in(pod, rs.spec.min_ready_seconds, now) for pod in owned if podutil.is_active(pod))
     return min((wait for wait in waits if wait), default=None)
@@ -191,17 +195,18 @@ def slow_start(count: int) -> list[int]:
 
 class ReplicaSetController(Controller[ObjectKey]):
     name = "replicaset-controller"
+    kind: ClassVar[Resource[Any]] = REPLICASETS
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self.replicasets = context.informers.of(REPLICASETS)
+        self.replicasets: Informer[Replicas] = context.informers.of(self.kind)
         self.pods = context.informers.of(PODS)
         self.expectations = Expectations(self.pods)
         self._unsure: set[str] = set()  # uids of ReplicaSets with a creation that was not answered
         self.replicasets.on_change(self._replicaset_changed)
         self.pods.on_change(self._pod_changed)
 
-    def _replicaset_changed(self, old: ReplicaSet | None, new: ReplicaSet | None) -> None:
+    def _replicaset_changed(self, old: Replicas | None, new: Replicas | None) -> None:
         if old is not None and (new is None or new.metadata.uid != old.metadata.uid):
             self.expectations.forget(old.metadata.uid)
             self._unsure.discard(old.metadata.uid)
@@ -211,7 +216,7 @@ class ReplicaSetController(Controller[ObjectKey]):
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
         for pod in filter(None, (old, new)):
             ref = controller_of(pod)
-            if ref is not None and ref.kind == "ReplicaSet":
+            if ref is not None and ref.kind == self.kind.kind:
                 self.queue.add(ObjectKey(pod.metadata.namespace, ref.name))
         if new is not None and controller_of(new) is None:
             for rs in self.replicasets.by_index(BY_NAMESPACE, new.metadata.namespace):
@@ -236,14 +241,14 @@ class ReplicaSetController(Controller[ObjectKey]):
         if failure is not None:
             raise NotYet(failure[1])
 
-    async def _find_out(self, rs: ReplicaSet) -> None:
+    async def _find_out(self, rs: Replicas) -> None:
         """Ask the API server itself for pods that were made without our hearing of it, and expect them."""
         for pod in (await self.api.list(PODS, rs.metadata.namespace)).items:
             if controller_uid(pod) == rs.metadata.uid and self.pods.get(pod.key) is None:
                 self.expectations.created(rs.metadata.uid, pod.key, pod.metadata.uid, pod.metadata.resource_version)
         self._unsure.discard(rs.metadata.uid)
 
-    async def _claim(self, rs: ReplicaSet) -> list[Pod]:
+    async def _claim(self, rs: Replicas) -> list[Pod]:
         candidates = children_and_orphans(self.pods, rs)
         claims = plan_claims(rs, rs.spec.selector, (pod for pod in candidates if podutil.is_active(pod)))
         owned = list(claims.owned)
@@ -256,10 +261,10 @@ class ReplicaSetController(Controller[ObjectKey]):
                 owned.append(pod)
         return owned
 
-    async def _still_there(self, rs: ReplicaSet) -> bool:
+    async def _still_there(self, rs: Replicas) -> bool:
         """Ask the API server itself before adopting: a cache may show an owner that is gone."""
         try:
-            fresh = await self.api.get(REPLICASETS, rs.metadata.name, rs.metadata.namespace)
+            fresh = await self.api.get(self.kind, rs.metadata.name, rs.metadata.namespace)
         except NotFound:
             return False
         return fresh.metadata.uid == rs.metadata.uid and not fresh.metadata.deletion_timestamp
@@ -267,14 +272,14 @@ class ReplicaSetController(Controller[ObjectKey]):
     async def _patch_pod(self, pod: Pod, patch: dict[str, Any]) -> None:
         await self.api.patch(PODS, pod.metadata.name, patch, pod.metadata.namespace, patch_type=PatchType.STRATEGIC)
 
-    def _siblings(self, rs: ReplicaSet, owned: Sequence[Pod]) -> list[Pod]:
+    def _siblings(self, rs: Replicas, owned: Sequence[Pod]) -> list[Pod]:
         parent = controller_uid(rs)
         if not parent:
             return list(owned)
         family = self.replicasets.by_index(BY_OWNER, parent)
         return [pod for sibling in family for pod in self.pods.by_index(BY_OWNER, sibling.metadata.uid)]
 
-    async def _apply(self, rs: ReplicaSet, plan: Plan) -> tuple[str, str] | None:
+    async def _apply(self, rs: Replicas, plan: Plan) -> tuple[str, str] | None:
         """Create or delete; the reason and message of the first failure."""
         for size in slow_start(plan.create):
             results = await asyncio.gather(*(self._create(rs) for _ in range(size)))
@@ -284,7 +289,7 @@ class ReplicaSetController(Controller[ObjectKey]):
         message = next(filter(None, results), "")
         return ("FailedDelete", message) if message else None
 
-    async def _create(self, rs: ReplicaSet) -> str:
+    async def _create(self, rs: Replicas) -> str:
         try:
             pod = await self.api.create(PODS, pod_from_template(rs), rs.metadata.namespace)
         except ApiError as err:
@@ -298,7 +303,7 @@ class ReplicaSetController(Controller[ObjectKey]):
         self.events.event(rs, "Normal", "SuccessfulCreate", f"Created pod: {pod.metadata.name}")
         return ""
 
-    async def _delete(self, rs: ReplicaSet, pod: Pod) -> str:
+    async def _delete(self, rs: Replicas, pod: Pod) -> str:
         try:
             await self.api.delete(PODS, pod.metadata.name, pod.metadata.namespace, uid=pod.metadata.uid)
         except NotFound:
@@ -310,8 +315,13 @@ class ReplicaSetController(Controller[ObjectKey]):
         self.events.event(rs, "Normal", "SuccessfulDelete", f"Deleted pod: {pod.metadata.name}")
         return ""
 
-    async def _write_status(self, rs: ReplicaSet, status: dict[str, Any]) -> None:
+    async def _write_status(self, rs: Replicas, status: dict[str, Any]) -> None:
         if same_status(rs, status):
             return
         patch = {"metadata": {"resourceVersion": rs.metadata.resource_version}, "status": status}
-        await self.api.patch(REPLICASETS, rs.metadata.name, patch, rs.metadata.namespace, subresource="status")
+        await self.api.patch(self.kind, rs.metadata.name, patch, rs.metadata.namespace, subresource="status")
+
+
+class ReplicationControllers(ReplicaSetController):
+    name = "replicationcontroller-controller"
+    kind = REPLICATIONCONTROLLERS

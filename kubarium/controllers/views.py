@@ -63,6 +63,24 @@ class ReplicaSet(_Object, frozen=True, kw_only=True):
     status: objects.ReplicaSetStatus = objects.ReplicaSetStatus()
 
 
+class ReplicationControllerSpec(_View, frozen=True, kw_only=True):
+    replicas: int = 1
+    labels: dict[str, str] = msgspec.field(default_factory=dict, name="selector")
+    template: dict[str, Any] = {}
+    min_ready_seconds: int = 0
+
+    @property
+    def selector(self) -> LabelSelector:
+        return LabelSelector(match_labels=self.labels)
+
+
+class ReplicationController(_Object, frozen=True, kw_only=True):
+    api_version: str = "v1"
+    kind: str = "ReplicationController"
+    spec: ReplicationControllerSpec = ReplicationControllerSpec()
+    status: objects.ReplicaSetStatus = objects.ReplicaSetStatus()
+
+
 class DeploymentSpec(_View, frozen=True, kw_only=True):
     replicas: int = 1
     selector: LabelSelector = LabelSelector()
@@ -176,6 +194,9 @@ JOBS: Resource[Job] = Resource("batch", "v1", "jobs", "Job", Job)
 BUDGETS: Resource[Budget] = Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget", Budget)
 RESOURCEQUOTAS: Resource[ResourceQuota] = Resource("", "v1", "resourcequotas", "ResourceQuota", ResourceQuota)
 REPLICASETS: Resource[ReplicaSet] = Resource("apps", "v1", "replicasets", "ReplicaSet", ReplicaSet)
+REPLICATIONCONTROLLERS: Resource[ReplicationController] = Resource(
+    "", "v1", "replicationcontrollers", "ReplicationController", ReplicationController
+)
 DEPLOYMENTS: Resource[Deployment] = Resource("apps", "v1", "deployments", "Deployment", Deployment)
 
 ALL: tuple[Resource[Any], ...] = tuple(value for value in vars(resources).values() if isinstance(value, Resource))

@@ -13,7 +13,7 @@ import pytest
 
 from kubarium.controllers.config import Config
 from kubarium.controllers.manager import Manager
-from kubarium.controllers.views import DEPLOYMENTS, REPLICASETS, Deployment
+from kubarium.controllers.views import DEPLOYMENTS, REPLICASETS, REPLICATIONCONTROLLERS, Deployment
 from kubarium.machinery.client import connect
 from kubarium.machinery.errors import NotFound
 from kubarium.machinery.objects import Node, Pod
@@ -411,3 +411,22 @@ async def progress(space: Space) -> bool:
     """The controllers have seen the last change, and are at work on it."""
     d = await status(space)
     return d.status.observed_generation == d.metadata.generation
+
+
+async def test_a_replication_controller_keeps_its_number_of_pods_and_adopts_orphans(space: Space) -> None:
+    await space.create(PODS, metadata={"name": "orphan", "labels": LABELS}, spec=pod_template()["spec"])
+    body = {"replicas": 3, "selector": LABELS, "template": pod_template()}
+    await space.create(REPLICATIONCONTROLLERS, metadata={"name": "web"}, spec=body)
+
+    async def pods() -> list[Pod]:
+        found = (await space.api.list(PODS, space.name)).items
+        assert len(found) == 3
+        assert all(pod.metadata.owner_references[0].kind == "ReplicationController" for pod in found)
+        return list(found)
+
+    assert "orphan" in {pod.metadata.name for pod in await eventually(pods)}
+
+    async def counted() -> bool:
+        return (await space.api.get(REPLICATIONCONTROLLERS, "web", space.name)).status.replicas == 3
+
+    await eventually(counted)
