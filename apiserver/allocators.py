@@ -144,12 +144,10 @@ class ServiceAllocator:
     def _take_address(self, text: str, reservation: Reservation) -> str:
         """What is wrong with an address that somebody names; nothing where it is taken now."""
         address = ip_address(text)
-        network = next((n for n in self.networks if address in n), None)
-        if network is None and not reservation.dry_run:
-            return "the provided network does not match the current range"
-        network = network or self.network
-        if address not in network or address in (network.network_address, network.broadcast_address):
-            return f"the provided IP ({text}) is not in the valid range. The range of valid IPs is {network}"
+        if not any(_is_usable(address, network) for network in self.networks):
+            if not reservation.dry_run:
+                return "the provided network does not match the current range"
+            return f"the provided IP ({text}) is not in the valid range. The range of valid IPs is {self.network}"
         taken = self._take(Item("ip", int(address)), reservation)
         return "" if taken or reservation.dry_run else "provided IP is already allocated"
 
@@ -164,8 +162,7 @@ class ServiceAllocator:
                 if self._take(Item("ip", base + offset), reservation):
                     return ip_address(base + offset)
         name = reservation.key.rpartition("/")[2]
-        text = f'failed to allocate a serviceIP for Service "{name}": range is full'
-        raise InternalError(f"Internal error occurred: {text}")
+        raise _internal(f'failed to allocate a serviceIP for Service "{name}": range is full')
 
     def _node_ports(
         self, spec: Object, updating: bool, reservation: Reservation, own: frozenset[Item], faults: Faults
@@ -203,8 +200,7 @@ class ServiceAllocator:
         if not wanted:
             spec["healthCheckNodePort"] = self._free_port(reservation)
         elif fault := self._take_port(wanted, reservation, frozenset()):
-            text = f"failed to allocate requested HealthCheck NodePort {wanted}: {fault}"
-            raise InternalError(f"Internal error occurred: {text}")
+            raise _internal(f"failed to allocate requested HealthCheck NodePort {wanted}: {fault}")
 
     def _take_port(self, number: int, reservation: Reservation, own: frozenset[Item]) -> str:
         item = Item("port", number)
@@ -220,7 +216,7 @@ class ServiceAllocator:
         for offset in self._candidates(size, reserved):
             if self._take(Item("port", self.ports.first + offset), reservation):
                 return self.ports.first + offset
-        raise InternalError("Internal error occurred: failed to allocate a nodePort: range is full")
+        raise _internal("failed to allocate a nodePort: range is full")
 
     def _take(self, item: Item, reservation: Reservation) -> bool:
         if item in self._owner:
@@ -235,6 +231,15 @@ class ServiceAllocator:
             yield self._rng.randrange(reserved, size)
         yield from range(reserved, size)
         yield from range(reserved)
+
+
+def _is_usable(address: Address, network: Network) -> bool:
+    """Whether a Service may have it: the first and the last address of a network are nobody's."""
+    return address in network and address not in (network.network_address, network.broadcast_address)
+
+
+def _internal(text: str) -> InternalError:
+    return InternalError(f"Internal error occurred: {text}", details={"causes": [{"message": text}]})
 
 
 def holdings(service: Object) -> Iterable[Item]:
