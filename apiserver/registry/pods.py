@@ -17,6 +17,12 @@ from apiserver.registry.meta import (
     status_only,
     updating,
 )
+from apiserver.registry.podannotations import (
+    check_annotations_update,
+    check_pod_annotations,
+    check_profiles_match,
+    settle_app_armor,
+)
 from apiserver.registry.pods_table import COLUMNS, row_conditions
 from apiserver.registry.podspec import check_pod_spec
 from apiserver.registry.podspec_defaults import default_pod
@@ -32,6 +38,7 @@ def default(pod: Object) -> None:
 
 
 def prepare_create(pod: Object) -> None:
+    settle_app_armor(pod)
     pod["metadata"]["generation"] = 1
     pod["status"] = {"phase": "Pending", "qosClass": qos_class(pod.get("spec") or {})}
 
@@ -76,8 +83,10 @@ _UPDATABLE = (
 
 def check(pod: Object, faults: Faults) -> None:
     check_meta(pod, True, names.name_is_subdomain, faults)
+    check_pod_annotations(pod, faults)
     spec = pod.get("spec") or {}
     check_pod_spec(spec, "spec", faults)
+    check_profiles_match(pod, faults)
     if spec.get("ephemeralContainers"):
         faults.forbidden("spec.ephemeralContainers", "cannot be set on create")
     if spec.get("nodeName") and spec.get("schedulingGates"):
@@ -87,6 +96,7 @@ def check(pod: Object, faults: Faults) -> None:
 def check_update(new: Object, old: Object, faults: Faults) -> None:
     """A pod's spec is fixed, but for images, the deadline, and tolerations that are added."""
     check_meta_update(new, old, faults)
+    check_annotations_update(new, old, faults)
     spec, was = new.get("spec") or {}, old.get("spec") or {}
     check_pod_spec(spec, "spec", faults)
     for kind in ("containers", "initContainers"):

@@ -9,7 +9,13 @@ from apiserver.registry import names
 from apiserver.registry.base import Object
 from apiserver.registry.faults import Faults
 from apiserver.registry.meta import check_annotations, check_labels
-from apiserver.registry.podspec_containers import check_containers, check_id, check_init_containers, check_seccomp
+from apiserver.registry.podspec_containers import (
+    check_containers,
+    check_id,
+    check_init_containers,
+    check_proc_mounts,
+    check_seccomp,
+)
 from apiserver.registry.podspec_parts import check_affinity, check_spread, check_tolerations
 from apiserver.registry.podspec_volumes import check_volumes
 
@@ -36,6 +42,7 @@ def check_pod_spec(spec: Object, path: str, faults: Faults) -> None:
     check_containers(containers, volumes, f"{path}.containers", faults)
     if init:
         check_init_containers(init, containers, volumes, f"{path}.initContainers", faults)
+    check_proc_mounts(spec, path, faults)
     _check_policy(spec.get("restartPolicy", ""), _RESTART_POLICIES, f"{path}.restartPolicy", faults)
     _check_policy(spec.get("dnsPolicy", ""), _DNS_POLICIES, f"{path}.dnsPolicy", faults)
     if selector := spec.get("nodeSelector"):

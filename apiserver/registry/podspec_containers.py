@@ -247,6 +247,21 @@ def check_seccomp(security: Object, path: str, faults: Faults) -> None:
         faults.invalid(f"{where}.localhostProfile", profile["localhostProfile"], text)
 
 
+def check_proc_mounts(spec: Object, path: str, faults: Faults) -> None:
+    """Only who has users of their own may see all of /proc."""
+    for kind in ("initContainers", "containers"):
+        for number, container in enumerate(spec.get(kind) or ()):
+            mount = (container.get("securityContext") or {}).get("procMount")
+            where = f"{path}.{kind}[{number}].securityContext.procMount"
+            if mount is not None and mount not in _PROC_MOUNTS:
+                faults.unsupported(where, mount, _PROC_MOUNTS)
+            elif mount == "Unmasked" and spec.get("hostUsers") is not False:
+                faults.invalid(where, mount, "`hostUsers` must be false to use `Unmasked`")
+
+
+_PROC_MOUNTS = ("Default", "Unmasked")
+
+
 def _check_security(security: Object, path: str, faults: Faults) -> None:
     check_id(security, "runAsUser", path, faults)
     check_id(security, "runAsGroup", path, faults)
@@ -255,6 +270,6 @@ def _check_security(security: Object, path: str, faults: Faults) -> None:
         if security.get("privileged"):
             text = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true"
             faults.invalid(path, security, text)
-        if "SYS_ADMIN" in ((security.get("capabilities") or {}).get("add") or ()):
+        if "CAP_SYS_ADMIN" in ((security.get("capabilities") or {}).get("add") or ()):
             text = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN"
             faults.invalid(path, security, text)

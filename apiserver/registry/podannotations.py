@@ -1,0 +1,162 @@
+"""Annotations of pods that have a meaning of their own: mirror pods, deletion cost, and the old names of profiles.
+
+Source: https://kubernetes.io/docs/reference/labels-annotations-taints/; KEP-24 (AppArmor), KEP-135 (seccomp).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from apiserver.registry.base import Object
+from apiserver.registry.faults import Faults
+
+MIRROR = "kubernetes.io/config.mirror"
+DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
+APP_ARMOR = "container.apparmor.security.beta.kubernetes.io/"
+SECCOMP_POD = "seccomp.security.alpha.kubernetes.io/pod"
+SECCOMP = "container.seccomp.security.alpha.kubernetes.io/"
+LOCALHOST = "localhost/"
+PATH = "metadata.annotations"
+MATCH = "type in annotation and field must match"
+
+
+def annotations_of(pod: Object) -> dict[str, str]:
+    found: dict[str, str] = pod["metadata"].get("annotations") or {}
+    return found
+
+
+def _containers(spec: Object) -> Iterator[tuple[str, Object]]:
+    """With their paths, in the order of upstream's visits."""
+    for kind in ("initContainers", "containers", "ephemeralContainers"):
+        for number, container in enumerate(spec.get(kind) or ()):
+            yield f"spec.{kind}[{number}]", container
+
+
+def _is_windows(spec: Object) -> bool:
+    return (spec.get("os") or {}).get("name") == "windows"
+
+
+def settle_app_armor(pod: Object) -> None:
+    """What the old annotation says of a container goes into its field, unless that is set."""
+    spec, annotations = pod.get("spec") or {}, annotations_of(pod)
+    if not annotations or _is_windows(spec):
+        return
+    of_pod = (spec.get("securityContext") or {}).get("appArmorProfile")
+    for _, container in _containers(spec):
+        annotation = annotations.get(APP_ARMOR + container.get("name", ""))
+        security = container.get("securityContext") or {}
+        if annotation is None or security.get("appArmorProfile") is not None:
+            continue
+        profile = _profile(annotation)
+        if profile is not None and profile != of_pod:
+            container["securityContext"] = {**security, "appArmorProfile": profile}
+
+
+def _profile(annotation: str) -> Object | None:
+    if annotation == "unconfined":
+        return {"type": "Unconfined"}
+    if annotation == "runtime/default":
+        return {"type": "RuntimeDefault"}
+    name = annotation.removeprefix(LOCALHOST)
+    return {"type": "Localhost", "localhostProfile": name} if name != annotation and name else None
+
+
+def check_pod_annotations(pod: Object, faults: Faults) -> None:
+    spec, annotations = pod.get("spec") or {}, annotations_of(pod)
+    if MIRROR in annotations and not spec.get("nodeName"):
+        text = "must set spec.nodeName if mirror pod annotation is set"
+        faults.invalid(f"{PATH}[{MIRROR}]", annotations[MIRROR], text)
+    if DELETION_COST in annotations and not _is_cost(annotations[DELETION_COST]):
+        faults.invalid(f"{PATH}[{DELETION_COST}]", annotations[DELETION_COST], "must be a 32bit integer")
+    for key, value in annotations.items():
+        if key == SECCOMP_POD or key.startswith(SECCOMP):
+            _check_seccomp_name(value, f"{PATH}.{key}", faults)
+        elif key.startswith(APP_ARMOR):
+            _check_app_armor_name(key, value, spec, faults)
+
+
+def _is_cost(text: str) -> bool:
+    """An integer of 32 bits, as it is written back."""
+    digits = text.removeprefix("-")
+    plain = digits.isascii() and digits.isdigit() and (digits == "0" or not digits.startswith("0"))
+    return plain and text != "-0" and -(1 << 31) <= int(text) < 1 << 31
+
+
+def _check_seccomp_name(value: str, path: str, faults: Faults) -> None:
+    if value.startswith(LOCALHOST):
+        name = value.removeprefix(LOCALHOST)
+        if name.startswith("/"):
+            faults.invalid(path, name, "must be a relative path")
+        elif ".." in name.split("/"):
+            faults.invalid(path, name, "must not contain '..'")
+    elif value not in ("runtime/default", "docker/default", "unconfined"):
+        faults.invalid(path, value, "must be a valid seccomp profile")
+
+
+def _check_app_armor_name(key: str, value: str, spec: Object, faults: Faults) -> None:
+    name = key.removeprefix(APP_ARMOR)
+    if name not in [container.get("name") for _, container in _containers(spec)]:
+        faults.invalid(f"{PATH}[{key}]", name, "container not found")
+    if value not in ("", "runtime/default", "unconfined") and not value.startswith(LOCALHOST):
+        faults.invalid(f"{PATH}[{key}]", value, f'invalid AppArmor profile name: "{value}"')
+
+
+def check_profiles_match(pod: Object, faults: Faults) -> None:
+    """On create: annotation and field, where both are there, say the same."""
+    spec, annotations = pod.get("spec") or {}, annotations_of(pod)
+    if not annotations:
+        return
+    security = spec.get("securityContext") or {}
+    if SECCOMP_POD in annotations:
+        _check_match(security, "seccomp", annotations[SECCOMP_POD], "spec", faults)
+    for path, container in _containers(spec):
+        if annotation := annotations.get(SECCOMP + container.get("name", "")):
+            _check_match(container.get("securityContext") or {}, "seccomp", annotation, path, faults)
+    if _is_windows(spec):
+        return
+    for path, container in _containers(spec):
+        annotation = annotations.get(APP_ARMOR + container.get("name", ""))
+        if annotation is not None:
+            own = container.get("securityContext") or {}
+            holder = own if own.get("appArmorProfile") is not None else security
+            _check_match(holder, "apparmor", annotation, path, faults)
+
+
+_FIELDS = {"seccomp": "seccompProfile", "apparmor": "appArmorProfile"}
+_NAMES = {"Unconfined": ("unconfined",), "RuntimeDefault": ("runtime/default",)}
+
+
+def _check_match(security: Object, kind: str, annotation: str, path: str, faults: Faults) -> None:
+    profile = security.get(_FIELDS[kind])
+    if profile is None:
+        return
+    where, of_type = f"{path}.securityContext.{_FIELDS[kind]}", profile.get("type")
+    if of_type == "Localhost":
+        if not annotation.startswith(LOCALHOST):
+            faults.forbidden(f"{where}.type", f"{kind} {MATCH}")
+        elif annotation.removeprefix(LOCALHOST) != profile.get("localhostProfile"):
+            faults.forbidden(f"{where}.localhostProfile", f"{kind} profile in annotation and field must match")
+        return
+    names = (
+        *_NAMES.get(of_type, ()),
+        *(("docker/default",) if (kind, of_type) == ("seccomp", "RuntimeDefault") else ()),
+    )
+    if names and annotation not in names:
+        faults.forbidden(f"{where}.type", f"{kind} {MATCH}")
+
+
+def check_annotations_update(new: Object, old: Object, faults: Faults) -> None:
+    """What stands in these annotations cannot be changed."""
+    now, before = annotations_of(new), annotations_of(old)
+    for key, value in before.items():
+        if now.get(key) != value and (text := _fixed(key)):
+            faults.forbidden(f"{PATH}[{key}]", f"may not remove or update {text}")
+    for key in now:
+        if key not in before and (text := _fixed(key)):
+            faults.forbidden(f"{PATH}[{key}]", f"may not add {text}")
+
+
+def _fixed(key: str) -> str:
+    if key.startswith(APP_ARMOR):
+        return "AppArmor annotations"
+    return "mirror pod annotation" if key == MIRROR else ""
