@@ -8,7 +8,7 @@ Source: k8s.io/apiserver/pkg/cel/environment; cel-go checker (texts of errors).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
 from typing import Any
 
@@ -18,6 +18,7 @@ from apiserver.cel.evaluate import PER_CALL_LIMIT, Compiler, Frame
 from apiserver.cel.tree import Expr, Ident
 
 _UNDEFINED = re.compile(r" not found in struct '[^']*'")
+_UNKNOWN_NAME = re.compile(r"ERROR: <input>:(\d+):(\d+): undeclared reference to '(\w+)((?:\.\w+)+)'").match
 _WELL_KNOWN = {"duration": ".google.protobuf.Duration", "timestamp": ".google.protobuf.Timestamp"}
 _WELL_KNOWN |= {"dyn": ".google.protobuf.Value", "list": ".google.protobuf.ListValue", "map": ".google.protobuf.Struct"}
 
@@ -61,8 +62,10 @@ def _identifiers(expr: Expr) -> frozenset[str]:
 class Environment:
     """Variables and their types; `declare` them before the first `compile`. "dyn" is a variable of any type."""
 
-    def __init__(self) -> None:
-        self._messages = _Messages()
+    def __init__(self, extensions: Sequence[Any] = (), opaque: Sequence[str] = ()) -> None:
+        """`extensions` of the library beside Kubernetes' own functions, `opaque`: names of types that they use."""
+        self._messages = _Messages(opaque)
+        self._extensions = tuple(extensions)
         self._variables: dict[str, Any] = {}
         self._env: Any = None
 
@@ -75,13 +78,12 @@ class Environment:
     def compile(self, source: str) -> Program:
         """Raises CompileError."""
         if self._env is None:
-            self._env = _cel().NewEnv(
-                self._messages.pool(), variables=self._variables, extensions=[_optional(), _kubernetes()]
-            )
+            extensions = [_optional(), _kubernetes(), *self._extensions]
+            self._env = _cel().NewEnv(self._messages.pool(), variables=self._variables, extensions=extensions)
         try:
             expression = self._env.compile(source)
         except RuntimeError as err:
-            text = _error_text(str(err))
+            text = _error_text(str(err), source)
             if (parsed := self._with_macros(source)) is not None:
                 return Program(parsed, "dyn")
             raise CompileError(text) from err
@@ -97,11 +99,25 @@ class Environment:
         return found if macros.any_macro(found.root) else None
 
 
-def _error_text(text: str) -> str:
+def _error_text(text: str, source: str) -> str:
     text = text.removeprefix("INVALID_ARGUMENT: ").removesuffix(" [INVALID_ARGUMENT]")
-    text = _UNDEFINED.sub("", text)
+    text = _UNDEFINED.sub("", text).replace("'\\u003F'", "'?'")
     parts = re.split(r"\n(?=ERROR: )", text)
-    return "\n".join(dict.fromkeys(parts))
+    return "\n".join(dict.fromkeys(_at_first_name(part, source) for part in parts))
+
+
+def _at_first_name(text: str, source: str) -> str:
+    """Of a name with dots (`nope.x`) that is unknown, cel-go names the first part, and shows where that begins."""
+    if (match := _UNKNOWN_NAME(text)) is None:
+        return text
+    line, column, first, rest = int(match[1]), int(match[2]), match[3], match[4]
+    shown = source.split("\n")[line - 1]
+    inner = rest.rpartition(".")[0]
+    begin = column - 1 - len(first) - len(inner)
+    if shown[begin : begin + len(first)] != first:
+        return text
+    head = f"ERROR: <input>:{line}:{begin + 1}: undeclared reference to '{first}' (in container '')"
+    return f"{head}\n | {shown}\n | {'.' * begin}^"
 
 
 # --- the library
@@ -158,8 +174,10 @@ def cel_type(text: str) -> Any:
 class _Messages:
     """Types of schemas as protobuf messages. Each object type becomes one."""
 
-    def __init__(self) -> None:
+    def __init__(self, opaque: Sequence[str]) -> None:
         from google.protobuf import descriptor_pb2
+
+        self._opaque = (*library.OPAQUE, *opaque)
 
         self._pb = descriptor_pb2
         self._field: Any = descriptor_pb2.FieldDescriptorProto
@@ -177,7 +195,7 @@ class _Messages:
         pool = descriptor_pool.DescriptorPool()
         for module in (struct_pb2, duration_pb2, timestamp_pb2):
             pool.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
-        for name in library.OPAQUE:
+        for name in self._opaque:
             package, _, message = name.rpartition(".")
             file = self._pb.FileDescriptorProto(name=f"{name}.proto", package=package, syntax="proto2")
             file.message_type.add(name=message)
