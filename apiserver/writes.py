@@ -155,7 +155,7 @@ class Writer:
         if metadata.get("resourceVersion"):
             raise replies.unnamed_error("resourceVersion should not be set on objects to be created")
         metadata.pop("resourceVersion", None)
-        strategy.prepare_create(obj)
+        job.warnings.extend(strategy.prepare_create(obj) or ())
         if strategy.sign is not None:
             strategy.sign(obj, job.request.user)
 

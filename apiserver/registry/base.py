@@ -89,7 +89,7 @@ class Strategy:
     """
 
     default: Callable[[Object], None] = _nothing
-    prepare_create: Callable[[Object], None] = _nothing
+    prepare_create: Callable[[Object], list[str] | None] = _nothing  # what it warns of
     validate: Callable[[Object], list[StatusCause]] = _valid
     prepare_update: Callable[[Object, Object], None] = _nothing_update
     validate_update: Callable[[Object, Object], list[StatusCause]] = _valid_update

@@ -36,11 +36,12 @@ def _is_windows(spec: Object) -> bool:
     return (spec.get("os") or {}).get("name") == "windows"
 
 
-def settle_app_armor(pod: Object) -> None:
-    """What the old annotation says of a container goes into its field, unless that is set."""
+def settle_app_armor(pod: Object) -> list[str]:
+    """What the old annotation says of a container goes into its field, unless that is set; gives the warnings of it."""
     spec, annotations = pod.get("spec") or {}, annotations_of(pod)
+    warnings: list[str] = []
     if not annotations or _is_windows(spec):
-        return
+        return warnings
     of_pod = (spec.get("securityContext") or {}).get("appArmorProfile")
     for _, container in _containers(spec):
         annotation = annotations.get(APP_ARMOR + container.get("name", ""))
@@ -50,6 +51,10 @@ def settle_app_armor(pod: Object) -> None:
         profile = _profile(annotation)
         if profile is not None and profile != of_pod:
             container["securityContext"] = {**security, "appArmorProfile": profile}
+        if profile is None or profile != of_pod:
+            key = f"{PATH}[{APP_ARMOR}{container.get('name', '')}]"
+            warnings.append(f'{key}: deprecated since v1.30; use the "appArmorProfile" field instead')
+    return warnings
 
 
 def _profile(annotation: str) -> Object | None:

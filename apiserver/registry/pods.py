@@ -37,10 +37,10 @@ def default(pod: Object) -> None:
     pod.setdefault("status", {}).setdefault("phase", "Pending")
 
 
-def prepare_create(pod: Object) -> None:
-    settle_app_armor(pod)
+def prepare_create(pod: Object) -> list[str]:
     pod["metadata"]["generation"] = 1
     pod["status"] = {"phase": "Pending", "qosClass": qos_class(pod.get("spec") or {})}
+    return settle_app_armor(pod)
 
 
 def prepare_update(new: Object, old: Object) -> None:
