@@ -75,13 +75,37 @@ class Environment:
         self._variables[name] = _cel().Type.AbstractType("optional_type", [found]) if optional else found
         self._env = None
 
-    def compile(self, source: str) -> Program:
-        """Raises CompileError."""
+    def message(self, name: str, type_: Declared) -> None:
+        """A type that expressions make values of, by its name: `JSONPatch{op: 'add'}`."""
+        self._messages.named(name, type_)
+        self._env = None
+
+    def _made(self) -> Any:
         if self._env is None:
             extensions = [_optional(), _kubernetes(), *self._extensions]
             self._env = _cel().NewEnv(self._messages.pool(), variables=self._variables, extensions=extensions)
+        return self._env
+
+    def type_of(self, source: str) -> str:
+        """The name of the expression's type as the library has it: `LIST<DYN>`. Raises CompileError."""
         try:
-            expression = self._env.compile(source)
+            return str(self._made().compile(source).return_type().name())
+        except RuntimeError as err:
+            if self._with_macros(source) is not None:
+                return "DYN"
+            raise CompileError(_error_text(str(err), source)) from err
+
+    def parse(self, source: str) -> None:
+        """Look at the syntax alone. Raises CompileError."""
+        try:
+            self._made().compile(source, disable_check=True)
+        except RuntimeError as err:
+            raise CompileError(_error_text(str(err), source)) from err
+
+    def compile(self, source: str) -> Program:
+        """Raises CompileError."""
+        try:
+            expression = self._made().compile(source)
         except RuntimeError as err:
             text = _error_text(str(err), source)
             if (parsed := self._with_macros(source)) is not None:
@@ -153,6 +177,17 @@ def _kubernetes() -> Any:
     return cel.CelExtension("kubernetes", [cel.FunctionDecl(name, found) for name, found in by_name.items()])
 
 
+def extension(name: str, functions: Sequence[tuple[str, str, Sequence[Any], Any]]) -> Any:
+    """Functions for an environment: name, a name of its own for each overload, types of target and arguments, result.
+    All have a target."""
+    cel = _cel()
+    by_name: dict[str, list[Any]] = {}
+    for function, overload, types, result in functions:
+        one = cel.Overload(overload, return_type=result, parameters=list(types), is_member=True)
+        by_name.setdefault(function, []).append(one)
+    return cel.CelExtension(name, [cel.FunctionDecl(function, found) for function, found in by_name.items()])
+
+
 @lru_cache(maxsize=256)
 def cel_type(text: str) -> Any:
     """`list(string)`, `optional(list(A))`, `map(string, dyn)`, `kubernetes.Quantity` as a type of the library."""
@@ -213,15 +248,23 @@ class _Messages:
             return cel.Type.Map(cel.Type.STRING, self.cel_type(type_.items))
         return cel_type(type_.kind)
 
+    def named(self, name: str, type_: Declared) -> None:
+        """A message of that name."""
+        self._made[id(type_)] = name
+        self._fill(name, type_)
+
     def _message(self, type_: Declared, path: str) -> str:
         if (name := self._made.get(id(type_))) is not None:
             return name
         name = self._made[id(type_)] = f"selfType{len(self._made) + 1}"
+        self._fill(name, type_)
+        return name
+
+    def _fill(self, name: str, type_: Declared) -> None:
         self._kept.append(type_)
         message = self._file.message_type.add(name=name)
         for number, (field, inner) in enumerate(type_.fields.items(), 1):
             self._add(message, field, number, inner)
-        return name
 
     def _add(self, message: Any, name: str, number: int, type_: Declared) -> None:
         if number >= 19000:
