@@ -69,6 +69,7 @@ class ServiceAllocator:
         self._owner: dict[Item, str] = {}
         self._held: dict[str, frozenset[Item]] = {}
         self._seen: dict[str, int] = {}
+        self.doubtful: list[Reservation] = []  # of writes that may have happened; the oldest first
 
     # -- what is known -------------------------------------------------------------------------------------------------
 
@@ -93,6 +94,15 @@ class ServiceAllocator:
         if self._seen.get(key, 0) <= revision:
             self.observe(key, revision, None)
             self._seen.pop(key, None)
+
+    def known(self) -> list[str]:
+        """The keys of the Services that hold something, or of which anything is remembered."""
+        return list(self._seen)
+
+    def doubt(self, reservation: Reservation) -> None:
+        """Nobody can tell yet whether the write has happened: what it took stays taken until `cancel`."""
+        if reservation.items:
+            self.doubtful.append(reservation)
 
     def cancel(self, reservation: Reservation) -> None:
         held = self._held.get(reservation.key, frozenset())

@@ -28,6 +28,8 @@ _DECIMAL = re.compile(r"[0-9]+")
 
 def check_write(kind: str, options: WriteOptions) -> None:
     """`kind`: CreateOptions, UpdateOptions or PatchOptions. Raises Invalid."""
+    if not options.dry_run and not options.field_manager and not options.field_validation:
+        return
     causes = _dry_run(options.dry_run)
     if len(options.field_manager) > MANAGER_LIMIT:
         text = f"Too long: may not be more than {MANAGER_LIMIT} bytes"

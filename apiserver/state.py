@@ -41,6 +41,8 @@ class State:
 
     async def caught_up(self) -> None:
         """Returns when the cache holds every write acknowledged before the call."""
+        if self.is_current():
+            return
         try:
             revision = await self.cache.consistent_revision()
             if self.cache.revision < revision:

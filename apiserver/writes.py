@@ -7,12 +7,11 @@ Source: k8s.io/apiserver pkg/registry/generic/registry.
 
 from __future__ import annotations
 
+import asyncio
 import time
-import uuid
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from dataclasses import replace
 
 import orjson
 
@@ -27,6 +26,7 @@ from apiserver.fieldmanager.entries import manager_name
 from apiserver.reads import served
 from apiserver.registry.base import Object, Part, ResourceDef, Strategy
 from apiserver.request import DeleteOptions, Request, WriteOptions, Written
+from apiserver.stamps import Timestamps, Uids
 from apiserver.state import State
 from apiserver.watchcache import Entry
 from kubarium.machinery.errors import (
@@ -41,10 +41,6 @@ from kubarium.machinery.errors import (
     StatusCause,
     StoreUnavailable,
 )
-from kubarium.machinery.times import format_timestamp
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 NAME_TRIES = 8  # with generateName
 WRITE_TRIES = 200  # where others change the same object: each round one of them is done
@@ -56,26 +52,25 @@ Change = Callable[[Object], Object]
 """From the object as it is (the callee's own copy) to the object as it shall be."""
 
 
-@dataclass
 class Job:
-    """One write on its way through the pipeline."""
+    """One write on its way through the pipeline.
 
-    request: Request
-    wanted: WriteOptions
-    warnings: list[str] = field(default_factory=list)
-    applied: list[FieldsEntry] | None = None  # the owners of fields, where server-side apply has found them
+    `applied`: the owners of fields, where server-side apply has found them.
+    """
+
+    __slots__ = ("applied", "dry_run", "request", "resource", "wanted", "warnings")
+
+    def __init__(self, request: Request, wanted: WriteOptions) -> None:
+        self.request = request
+        self.resource: ResourceDef = request.resource
+        self.wanted = wanted
+        self.dry_run = bool(wanted.dry_run)
+        self.warnings: list[str] = []
+        self.applied: list[FieldsEntry] | None = None
 
     @property
     def manager(self) -> str:
         return manager_name(self.wanted.field_manager, self.wanted.user_agent)
-
-    @property
-    def resource(self) -> ResourceDef:
-        return self.request.resource
-
-    @property
-    def dry_run(self) -> bool:
-        return bool(self.wanted.dry_run)
 
     def attributes(self, operation: str, name: str, obj: Object | None, old: Object | None) -> Attributes:
         return Attributes(operation, self.request, name, obj, old, self.dry_run, self.warnings)
@@ -85,7 +80,44 @@ class Job:
         err.warnings = tuple(dict.fromkeys((*err.warnings, *self.warnings)))
 
     def done(self, body: bytes, *, created: bool = False) -> Written:
-        return Written(body, created, tuple(dict.fromkeys(self.warnings)))
+        return Written(body, created, tuple(dict.fromkeys(self.warnings)) if self.warnings else ())
+
+
+class _NothingReserved:
+    """Of everything but Services."""
+
+    def __enter__(self) -> Callable[[int], None]:
+        return self._confirm
+
+    def __exit__(self, *_: object) -> None: ...
+
+    @staticmethod
+    def _confirm(revision: int) -> None: ...
+
+
+_NOTHING_RESERVED = _NothingReserved()
+
+
+class _Reserved:
+    """What a write has reserved for a Service, while the block lasts; gives what confirms the write."""
+
+    def __init__(self, services: ServiceAllocator, reservation: Reservation, service: Object) -> None:
+        self._services = services
+        self._reservation = reservation
+        self._service = service
+
+    def __enter__(self) -> Callable[[int], None]:
+        return self._confirm
+
+    def _confirm(self, revision: int) -> None:
+        self._services.observe(self._reservation.key, revision, self._service)
+
+    def __exit__(self, _: object, err: BaseException | None, __: object) -> None:
+        """Where nobody can tell whether the write has happened, nobody else may have what it took."""
+        if isinstance(err, StoreUnavailable | asyncio.CancelledError):
+            self._services.doubt(self._reservation)
+        else:
+            self._services.cancel(self._reservation)
 
 
 class Writer:
@@ -98,16 +130,14 @@ class Writer:
         services: ServiceAllocator,
         *,
         clock: Callable[[], float] = time.time,
-        new_uid: Callable[[], str] = lambda: str(uuid.uuid4()),
+        new_uid: Callable[[], str] | None = None,
     ) -> None:
         self._state = state
         self._admission = admission
         self._services = services
         self._clock = clock
-        self._new_uid = new_uid
-
-    def now(self) -> str:
-        return format_timestamp(self._clock())
+        self._new_uid = new_uid or Uids()
+        self.now = Timestamps(clock)
 
     # -- create --------------------------------------------------------------------------------------------------------
 
@@ -179,7 +209,8 @@ class Writer:
             except KeyExists as err:
                 raise replies.already_exists(resource, name) from err
             confirm(revision)
-        await self._seen(resource, revision)
+        if is_policy(resource):
+            await self._seen(revision)
         return job.done(served(resource, codec.with_revision(data, revision)), created=True)
 
     # -- update and patch ----------------------------------------------------------------------------------------------
@@ -294,7 +325,8 @@ class Writer:
                     entry.key, data, expected=entry.revision, ttl_s=resource.ttl_s
                 )
                 confirm(revision)
-        await self._seen(resource, revision)
+        if is_policy(resource):
+            await self._seen(revision)
         return job.done(served(resource, codec.with_revision(data, revision)))
 
     def _check_version(self, job: Job, new: Object, old: Object) -> None:
@@ -383,7 +415,8 @@ class Writer:
             self._services_gone(resource, entry.key, revision)
         else:
             revision = await self._state.store.update(entry.key, data, expected=entry.revision, ttl_s=resource.ttl_s)
-        await self._seen(resource, revision)
+        if is_policy(resource):
+            await self._seen(revision)
         return served(resource, codec.with_revision(data, revision))
 
     # -- shared --------------------------------------------------------------------------------------------------------
@@ -393,26 +426,19 @@ class Writer:
         job.warnings[:] = warnings
         return obj
 
-    async def _seen(self, resource: ResourceDef, revision: int) -> None:
+    async def _seen(self, revision: int) -> None:
         """What admission goes by is in the cache before the write is answered."""
-        if is_policy(resource):
-            with suppress(StoreUnavailable):
-                await self._state.cache.wait_for(revision)
+        with suppress(StoreUnavailable):
+            await self._state.cache.wait_for(revision)
 
-    @contextmanager
-    def _reserved(self, job: Job, key: str, new: Object, old: Object | None) -> Iterator[Callable[[int], None]]:
+    def _reserved(self, job: Job, key: str, new: Object, old: Object | None) -> _Reserved | _NothingReserved:
         """Addresses and ports of a Service, given back unless the write is confirmed with its revision. They are given
         out before the Service is prepared and judged: both look at them.
         """
         resource = job.resource
         if resource.plural != "services" or resource.group or job.request.subresource:
-            yield lambda revision: None
-            return
-        reservation: Reservation = self._services.allocate(key, new, old, dry_run=job.dry_run)
-        try:
-            yield lambda revision: self._services.observe(key, revision, new)
-        finally:
-            self._services.cancel(reservation)
+            return _NOTHING_RESERVED
+        return _Reserved(self._services, self._services.allocate(key, new, old, dry_run=job.dry_run), new)
 
     def _services_gone(self, resource: ResourceDef, key: str, revision: int) -> None:
         if resource.plural == "services" and not resource.group:
