@@ -49,13 +49,14 @@ _LITERAL = re.compile(r"\s*(?:[\[{'\"\d-]|true\b|false\b|null\b)").match
 
 
 class Expressions:
-    """The checks of one policy's or webhook's expressions; `with_params`: there is a variable `params`.
+    """The checks of one policy's or webhook's expressions.
 
-    Each adds to the faults what is wrong with the expression at `path`. Variables are told before what uses them.
+    `with_params`: there is a variable `params`; `composes`: there are `variables`. Each check adds to the faults what is wrong with the expression at `path`. Variables are told before what uses them.
     """
 
-    def __init__(self, *, with_params: bool = False) -> None:
+    def __init__(self, *, with_params: bool = False, composes: bool = False) -> None:
         self._with_params = with_params
+        self._composes = composes
         self._variables: dict[str, Declared] = {}
         self._known: dict[tuple[bool, int], Environment] = {}
 
@@ -129,7 +130,8 @@ class Expressions:
         from apiserver.cel.declared import Declared
         from apiserver.cel.environment import Environment
 
-        key = (authorizer, len(self._variables) if composed else 0)
+        composed = composed and self._composes
+        key = (authorizer, len(self._variables) if composed else -1)
         if key in self._known:
             return self._known[key]
         env = Environment([_functions()], (*_OPAQUE,))
@@ -142,7 +144,7 @@ class Expressions:
         if authorizer:
             env.declare("authorizer", f"{_AUTHORIZATION}Authorizer")
             env.declare("authorizer.requestResource", f"{_AUTHORIZATION}ResourceCheck")
-        if composed and self._variables:
+        if composed:
             env.declare("variables", Declared("object", fields=dict(self._variables)))
         self._known[key] = env
         return env

@@ -116,9 +116,10 @@ def _check_variable(variable: Object, path: str, expressions: Expressions, fault
 
 
 def _check_validating(obj: Object, old: Object | None, faults: Faults) -> None:
-    expressions = Expressions(with_params=obj["spec"].get("paramKind") is not None)
-    _check_matching(obj, old, expressions, faults)
     spec = obj["spec"]
+    composes = bool(spec.get("variables"))
+    expressions = Expressions(with_params=spec.get("paramKind") is not None, composes=composes)
+    _check_matching(obj, old, expressions, faults)
     validations, annotations = spec.get("validations") or [], spec.get("auditAnnotations") or []
     if not validations and not annotations:
         faults.required("spec.validations", _NOTHING_TO_DO)
@@ -179,7 +180,7 @@ def _check_annotation(annotation: Object, name: str, path: str, expressions: Exp
 
 def _check_mutating(obj: Object, old: Object | None, faults: Faults) -> None:
     spec = obj["spec"]
-    expressions = Expressions(with_params=spec.get("paramKind") is not None)
+    expressions = Expressions(with_params=spec.get("paramKind") is not None, composes=True)
     _check_matching(obj, old, expressions, faults)
     if not (mutations := spec.get("mutations")):
         faults.required("spec.mutations", "mutations must contain at least one item")
