@@ -116,9 +116,12 @@ async def refusal(client: Client, method: str, message: Any) -> tuple[grpc.Statu
 
 async def test_a_certificate_or_a_token_says_who_calls_and_neither_is_anonymous(door: Door) -> None:
     request = api_pb2.GetRequest(ref=api_pb2.ResourceRef(version="v1", resource="namespaces"), name="default")
-    certificate = pki.issue(door.ca, "someone", ("some:group",), (), (), ("client",))
+    certificate = pki.issue(door.ca, "someone", ("system:masters",), (), (), ("client",))
     async with door.channel(certificate) as channel:
         assert (await Client(channel, token="").call("Get", request))["metadata"]["name"] == "default"
+    async with door.channel(pki.issue(door.ca, "someone", ("some:group",), (), (), ("client",))) as channel:
+        _, status = await refusal(Client(channel, token=""), "Get", request)
+        assert 'User "someone" cannot get resource "namespaces"' in status["message"]
     async with door.channel() as channel:
         assert (await Client(channel).call("Get", request))["metadata"]["name"] == "default"
         code, status = await refusal(Client(channel, token=""), "Get", request)

@@ -119,10 +119,13 @@ def test_a_client_that_waits_to_be_asked_for_its_body_is_asked(shared_apiserver:
 
 
 def test_health_and_version_are_open_and_nothing_else_is(shared_apiserver: ApiServer) -> None:
-    for path in ("/healthz", "/livez", "/readyz", "/readyz/ping", "/readyz/etcd"):
+    for path in ("/healthz", "/livez", "/readyz"):
         assert shared_apiserver.get(path, token="").body == "ok"
     assert "[+]informer-sync ok" in shared_apiserver.get("/readyz?verbose", token="").body
-    assert shared_apiserver.get("/readyz/none", token="").status == 404
+    for path in ("/readyz/ping", "/readyz/etcd"):
+        assert shared_apiserver.get(path).body == "ok"
+        assert shared_apiserver.get(path, token="").status == 403
+    assert shared_apiserver.get("/readyz/none").status == 404
     assert shared_apiserver.get("/version", token="").body["minor"] == "36"
     for method, path in (("GET", "/metrics"), ("GET", "/api"), ("GET", "/apis/x/v1/y"), ("GET", f"{DEFAULT}/pods")):
         answer = shared_apiserver.call(method, path, token="")
