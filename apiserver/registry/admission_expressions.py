@@ -51,7 +51,8 @@ _LITERAL = re.compile(r"\s*(?:[\[{'\"\d-]|true\b|false\b|null\b)").match
 class Expressions:
     """The checks of one policy's or webhook's expressions.
 
-    `with_params`: there is a variable `params`; `composes`: there are `variables`. Each check adds to the faults what is wrong with the expression at `path`. Variables are told before what uses them.
+    `with_params`: there is a variable `params`; `composes`: there are `variables`, told before what uses them. Each
+    check adds to the faults what is wrong with the expression at `path`.
     """
 
     def __init__(self, *, with_params: bool = False, composes: bool = False) -> None:
