@@ -12,13 +12,14 @@ from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
 from typing import Any
 
-from apiserver.cel import library, macros, tree
+from apiserver.cel import library, macros, texts, tree
 from apiserver.cel.declared import Declared
 from apiserver.cel.evaluate import PER_CALL_LIMIT, Compiler, Frame
 from apiserver.cel.tree import Expr, Ident
 
-_UNDEFINED = re.compile(r" not found in struct '[^']*'")
-_UNKNOWN_NAME = re.compile(r"ERROR: <input>:(\d+):(\d+): undeclared reference to '(\w+)((?:\.\w+)+)'").match
+_STRING_OR_NAME = re.compile(
+    r"""r?(?:'''.*?'''|\"\"\".*?\"\"\"|'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|[A-Za-z_]\w*""", re.DOTALL
+)
 _WELL_KNOWN = {"duration": ".google.protobuf.Duration", "timestamp": ".google.protobuf.Timestamp"}
 _WELL_KNOWN |= {"dyn": ".google.protobuf.Value", "list": ".google.protobuf.ListValue", "map": ".google.protobuf.Struct"}
 
@@ -32,12 +33,13 @@ class Program:
 
     __slots__ = ("_step", "names", "result", "tree")
 
-    def __init__(self, found: tree.Tree, result: str) -> None:
+    def __init__(self, found: tree.Tree, result: str, calls: Mapping[str, str]) -> None:
+        """`calls` maps functions that stand for variables to these."""
         functions = {**library.functions(), macros.INSERT: _insert}
         self.tree = found
         self.result = result
-        self.names = frozenset(found.names.values()) | _identifiers(found.root)
-        self._step = Compiler(found, functions, library.call_cost).program()
+        self.names = frozenset(found.names.values()) | _identifiers(found.root, calls)
+        self._step = Compiler(found, functions, library.call_cost, calls).program()
 
     def run(self, variables: Mapping[str, Any], limit: int = PER_CALL_LIMIT) -> tuple[Any, int]:
         """The value, and what it has cost. Raises CelError (it has none; `cost` is an attribute), CostExceeded."""
@@ -53,10 +55,12 @@ def _insert(holder: dict[Any, Any], key: Any, *value: Any) -> dict[Any, Any]:
     return {**holder, key: value[0]} if value else {**holder, **key}
 
 
-def _identifiers(expr: Expr) -> frozenset[str]:
+def _identifiers(expr: Expr, calls: Mapping[str, str]) -> frozenset[str]:
     if isinstance(expr, Ident):
         return frozenset({expr.name})
-    return frozenset().union(*map(_identifiers, macros.children(expr)))
+    if isinstance(expr, tree.Call) and expr.function in calls:
+        return frozenset({calls[expr.function]})
+    return frozenset().union(*(_identifiers(inner, calls) for inner in macros.children(expr)))
 
 
 class Environment:
@@ -65,15 +69,34 @@ class Environment:
     def __init__(self, extensions: Sequence[Any] = (), opaque: Sequence[str] = ()) -> None:
         """`extensions` of the library beside Kubernetes' own functions, `opaque`: names of types that they use."""
         self._messages = _Messages(opaque)
-        self._extensions = tuple(extensions)
+        self._extensions = list(extensions)
         self._variables: dict[str, Any] = {}
+        self._calls: dict[str, str] = {}  # variable -> the call that stands for it
         self._env: Any = None
 
     def declare(self, name: str, type_: Declared | str, *, optional: bool = False) -> None:
         """A variable of a schema's type, or of a type by name: `string`, `map(string, dyn)`, `dyn`."""
         found = cel_type(type_) if isinstance(type_, str) else self._messages.cel_type(type_)
-        self._variables[name] = _cel().Type.AbstractType("optional_type", [found]) if optional else found
+        if optional:
+            self._declare_optional(name, found)
+        else:
+            self._variables[name] = found
         self._env = None
+
+    def _declare_optional(self, name: str, type_: Any) -> None:
+        """The library (0.1.3) knows optional types as results of functions, not as types of variables: so a call that
+        is as long as the variable's name stands for it, and places in errors stay right.
+        """
+        cel, call = _cel(), name[:-2]
+        overload = cel.Overload(call, return_type=cel.Type.AbstractType("optional_type", [type_]), parameters=[])
+        self._extensions.append(cel.CelExtension(call, [cel.FunctionDecl(call, [overload])]))
+        self._calls[name] = f"{call}()"
+
+    def _written(self, source: str) -> str:
+        """The text with calls in place of optional variables."""
+        if not self._calls:
+            return source
+        return _STRING_OR_NAME.sub(lambda match: self._calls.get(match.group(), match.group()), source)
 
     def message(self, name: str, type_: Declared) -> None:
         """A type that expressions make values of, by its name: `JSONPatch{op: 'add'}`."""
@@ -88,31 +111,41 @@ class Environment:
 
     def type_of(self, source: str) -> str:
         """The name of the expression's type as the library has it: `LIST<DYN>`. Raises CompileError."""
+        written = self._written(source)
         try:
-            return str(self._made().compile(source).return_type().name())
+            return str(self._made().compile(written).return_type().name())
         except RuntimeError as err:
-            if self._with_macros(source) is not None:
+            if self._with_macros(written) is not None:
                 return "DYN"
-            raise CompileError(_error_text(str(err), source)) from err
+            raise self._fault(err, source) from err
 
     def parse(self, source: str) -> None:
         """Look at the syntax alone. Raises CompileError."""
         try:
-            self._made().compile(source, disable_check=True)
+            self._made().compile(self._written(source), disable_check=True)
         except RuntimeError as err:
-            raise CompileError(_error_text(str(err), source)) from err
+            raise self._fault(err, source) from err
 
     def compile(self, source: str) -> Program:
         """Raises CompileError."""
+        written = self._written(source)
+        calls = {call[:-2]: name for name, call in self._calls.items()}
         try:
-            expression = self._made().compile(source)
+            expression = self._made().compile(written)
         except RuntimeError as err:
-            text = _error_text(str(err), source)
-            if (parsed := self._with_macros(source)) is not None:
-                return Program(parsed, "dyn")
-            raise CompileError(text) from err
+            if (parsed := self._with_macros(written)) is not None:
+                return Program(parsed, "dyn", calls)
+            raise self._fault(err, source) from err
         found = tree.read(expression.serialize())
-        return Program(found, expression.return_type().name().lower())
+        if faults := texts.literal_faults(found, source):
+            raise CompileError(faults)
+        return Program(found, expression.return_type().name().lower(), calls)
+
+    def _fault(self, err: RuntimeError, source: str) -> CompileError:
+        text = texts.translated(str(err), source)
+        for name, call in self._calls.items():
+            text = text.replace(call, name)
+        return CompileError(text)
 
     def _with_macros(self, source: str) -> tree.Tree | None:
         """Expressions with comprehensions over two variables are only parsed: the library does not know these."""
@@ -121,27 +154,6 @@ class Environment:
         except RuntimeError:
             return None
         return found if macros.any_macro(found.root) else None
-
-
-def _error_text(text: str, source: str) -> str:
-    text = text.removeprefix("INVALID_ARGUMENT: ").removesuffix(" [INVALID_ARGUMENT]")
-    text = _UNDEFINED.sub("", text).replace("'\\u003F'", "'?'")
-    parts = re.split(r"\n(?=ERROR: )", text)
-    return "\n".join(dict.fromkeys(_at_first_name(part, source) for part in parts))
-
-
-def _at_first_name(text: str, source: str) -> str:
-    """Of a name with dots (`nope.x`) that is unknown, cel-go names the first part, and shows where that begins."""
-    if (match := _UNKNOWN_NAME(text)) is None:
-        return text
-    line, column, first, rest = int(match[1]), int(match[2]), match[3], match[4]
-    shown = source.split("\n")[line - 1]
-    inner = rest.rpartition(".")[0]
-    begin = column - 1 - len(first) - len(inner)
-    if shown[begin : begin + len(first)] != first:
-        return text
-    head = f"ERROR: <input>:{line}:{begin + 1}: undeclared reference to '{first}' (in container '')"
-    return f"{head}\n | {shown}\n | {'.' * begin}^"
 
 
 # --- the library

@@ -42,9 +42,14 @@ _TYPES = ("bool", "int", "uint", "double", "string", "bytes", "list", "map", "nu
 
 
 class Compiler:
-    """`functions` beyond CEL's own, `call_cost` what they cost where that is not 1."""
+    """`functions` beyond CEL's own, `call_cost` what they cost where that is not 1; `calls` maps functions that stand
+    for variables to these.
+    """
 
-    def __init__(self, found: tree.Tree, functions: Mapping[str, Function], call_cost: CallCost) -> None:
+    def __init__(
+        self, found: tree.Tree, functions: Mapping[str, Function], call_cost: CallCost, calls: Mapping[str, str]
+    ) -> None:
+        self._calls = calls
         self._tree = found
         self._functions = {**operators.FUNCTIONS, **functions}
         self._call_cost = call_cost
@@ -112,6 +117,8 @@ class Compiler:
         }
         if (make := special.get(expr.function)) is not None:
             return make(expr)
+        if expr.function in self._calls:
+            return self._ident(self._calls[expr.function])
         from apiserver.cel import macros
 
         if (expanded := macros.expand(expr)) is not None:

@@ -19,7 +19,7 @@ def is_macro(expr: Expr) -> bool:
         isinstance(expr, Call)
         and expr.target is not None
         and expr.function in NAMES
-        and len(expr.args) in (3, 4)
+        and len(expr.args) in ((3, 4) if expr.function.startswith("transform") else (3,))
         and isinstance(expr.args[0], Ident)
         and isinstance(expr.args[1], Ident)
     )
@@ -65,8 +65,6 @@ def expand(expr: Call) -> Fold | None:
         return Call(0, function, None, args)
 
     body, when = rest[-1], rest[0] if len(rest) == 2 else None
-    if when is not None and not expr.function.startswith("transform"):
-        return None
 
     def step(taken: Expr) -> Expr:
         return taken if when is None else call("_?_:_", when, taken, here)

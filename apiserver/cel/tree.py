@@ -87,6 +87,7 @@ class Tree:
     overloads: dict[int, tuple[str, ...]] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)
     types: dict[int, bytes] = field(default_factory=dict)
+    places: dict[int, int] = field(default_factory=dict)  # in the text, in characters from its start
 
 
 _CHECKED, _PARSED = "cel.expr.CheckedExpr", "cel.expr.ParsedExpr"
@@ -125,6 +126,7 @@ class _Reader:
         overloads: dict[int, tuple[str, ...]] = {}
         names: dict[int, str] = {}
         types: dict[int, bytes] = {}
+        places: dict[int, int] = {}
         for number, _, start, stop in self._records(at, end):
             if number == 2:
                 node, (begin, finish) = self._entry(start, stop)
@@ -138,9 +140,19 @@ class _Reader:
                 types[node] = self._data[begin:finish]
             elif number == 4:
                 root = self.expr(start, stop)
+            elif number == 5:
+                places = self._places(start, stop)
         if root is None:
             raise ValueError("a checked expression without an expression")
-        return Tree(root, overloads, names, types)
+        return Tree(root, overloads, names, types, places)
+
+    def _places(self, at: int, end: int) -> dict[int, int]:
+        found = {}
+        for number, _, start, stop in self._records(at, end):
+            if number == 4:
+                parts = {inner: value for inner, _, value, _ in self._records(start, stop)}
+                found[parts.get(1, 0)] = parts.get(2, 0)
+        return found
 
     def _entry(self, at: int, end: int) -> tuple[int, tuple[int, int]]:
         key, value = 0, (at, at)
