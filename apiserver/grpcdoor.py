@@ -230,24 +230,31 @@ class GrpcDoor:
 
     async def _create(self, request: Request, message: api_pb2.CreateRequest, agent: str) -> api_pb2.ObjectReply:
         body = _checked(message.object)
-        written = await self._pipeline.create(request, body, JSON, _write_options(message, agent))
+        written = await self._pipeline.unbroken(
+            self._pipeline.create(request, body, JSON, _write_options(message, agent))
+        )
         return api_pb2.ObjectReply(object=written.body)
 
     async def _update(self, request: Request, message: api_pb2.UpdateRequest, agent: str) -> api_pb2.ObjectReply:
         body = _checked(message.object)
-        written = await self._pipeline.update(request, body, JSON, _write_options(message, agent))
+        written = await self._pipeline.unbroken(
+            self._pipeline.update(request, body, JSON, _write_options(message, agent))
+        )
         return api_pb2.ObjectReply(object=written.body)
 
     async def _patch(self, request: Request, message: api_pb2.PatchRequest, agent: str) -> api_pb2.ObjectReply:
         body = _checked(message.patch)
-        written = await self._pipeline.patch(request, body, message.content_type, _write_options(message, agent))
+        written = await self._pipeline.unbroken(
+            self._pipeline.patch(request, body, message.content_type, _write_options(message, agent))
+        )
         return api_pb2.ObjectReply(object=written.body)
 
     async def _delete(self, request: Request, message: api_pb2.DeleteRequest, _: str) -> api_pb2.ObjectReply:
         wanted = DeleteOptions()
         if message.options:
             wanted = delete_options(parse_options(_checked(message.options), JSON), ())
-        return api_pb2.ObjectReply(object=(await self._pipeline.delete(request, wanted)).body)
+        written = await self._pipeline.unbroken(self._pipeline.delete(request, wanted))
+        return api_pb2.ObjectReply(object=written.body)
 
     async def _watch(self, message: api_pb2.WatchRequest, context: Context) -> AsyncGenerator[bytes, None]:
         begun = time.perf_counter()

@@ -54,20 +54,6 @@ def _answered(call: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
     return answered
 
 
-def _unbroken(call: Callable[..., Awaitable[Written]]) -> Callable[..., Awaitable[Written]]:
-    """A write goes on to its end though the client goes away: cut off half way, nobody would know what it had done."""
-
-    @_answered
-    @wraps(call)
-    async def unbroken(self: Pipeline, *args: object) -> Written:
-        task = asyncio.ensure_future(call(self, *args))
-        self.writing.add(task)
-        task.add_done_callback(self.writing.discard)
-        return await asyncio.shield(task)
-
-    return unbroken
-
-
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What a pipeline is made of."""
@@ -91,6 +77,7 @@ class Pipeline:
         self._reviews = parts.reviews
         self._components = ComponentStatuses(parts.state)
         self.writing: set[asyncio.Future[Written]] = set()
+        self.lasting: set[asyncio.Task[None]] = set()  # a front end's tasks that nobody cancels while they write
         self._subresources = Subresources(parts.state, self.reader, self.writer, parts.tokens)
 
     async def allow(self, request: Request, field_selector: str = "") -> None:
@@ -131,7 +118,7 @@ class Pipeline:
             return await self._components.list(request, options)
         return await self.reader.list(request, options)
 
-    @_unbroken
+    @_answered
     async def create(self, request: Request, body: bytes, content_type: str, options: WriteOptions) -> Written:
         await self.allow(request)
         if self._reviews.answers(request.resource):
@@ -140,21 +127,21 @@ class Pipeline:
             return await self._subresources.create(request, body, content_type, options)
         return await self.writer.create(request, body, content_type, options)
 
-    @_unbroken
+    @_answered
     async def update(self, request: Request, body: bytes, content_type: str, options: WriteOptions) -> Written:
         await self.allow(request)
         if request.subresource in ("scale", "finalize"):
             return await self._subresources.update(request, body, content_type, options)
         return await self.writer.update(request, body, content_type, options)
 
-    @_unbroken
+    @_answered
     async def patch(self, request: Request, body: bytes, content_type: str, options: WriteOptions) -> Written:
         await self.allow(request)
         if request.subresource == "scale":
             return await self._subresources.scaling.patch(request, body, content_type, options)
         return await self.writer.patch(request, body, content_type, options)
 
-    @_unbroken
+    @_answered
     async def delete(self, request: Request, options: DeleteOptions) -> Written:
         await self.allow(request)
         return await self.writer.delete(request, options)
@@ -177,11 +164,19 @@ class Pipeline:
         async for batch in self.reader.watch(request, options):
             yield batch
 
+    async def unbroken(self, call: Awaitable[Written]) -> Written:
+        """A write that goes on to its end though the caller is cancelled: cut off half way, nobody would know what it
+        had done. For those whose own task ends with their client."""
+        task = asyncio.ensure_future(call)
+        self.writing.add(task)
+        task.add_done_callback(self.writing.discard)
+        return await asyncio.shield(task)
+
     def end_watches(self) -> None:
         """For a graceful stop."""
         self.reader.end_watches()
 
     async def finish_writes(self) -> None:
         """Returns when every write that has begun is done."""
-        while self.writing:
-            await asyncio.wait(self.writing)
+        while under_way := self.writing | self.lasting:
+            await asyncio.wait(under_way)

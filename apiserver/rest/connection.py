@@ -47,7 +47,7 @@ class Front(Protocol):
     stopping: bool
     timeout_s: float
     connections: set[Connection]
-    tasks: set[asyncio.Task[None]]
+    tasks: set[asyncio.Task[None]]  # those that are cancelled while they read at most
     loop: asyncio.AbstractEventLoop
 
     def answer(self, exchange: Exchange) -> Answer | Work:

@@ -27,14 +27,14 @@ class Limits:
 
     def __init__(self, metrics: Metrics, *, read_only: int, mutating: int, wait_s: float = WAIT_S) -> None:
         """A limit of 0 is none."""
-        self._metrics = metrics
+        self.metrics = metrics
         self._limit = {READ_ONLY: read_only, MUTATING: mutating}
         self._waiting = {READ_ONLY: Queues(read_only), MUTATING: Queues(mutating)}
         self._wait_s = wait_s
 
     def enter(self, kind: str) -> bool:
         """Take a place if one is free; `leave` it afterwards. False: wait with `turn`."""
-        in_flight = self._metrics.in_flight
+        in_flight = self.metrics.in_flight
         if 0 < self._limit[kind] <= in_flight[kind]:
             return False
         in_flight[kind] += 1
@@ -63,7 +63,7 @@ class Limits:
         if (turn := self._waiting[kind].next()) is not None:
             turn.set_result(None)
         else:
-            self._metrics.in_flight[kind] -= 1
+            self.metrics.in_flight[kind] -= 1
 
     @asynccontextmanager
     async def admitted(self, kind: str, user: str) -> AsyncIterator[None]:
@@ -77,14 +77,14 @@ class Limits:
 
     @contextmanager
     def long_running(self, verb: str) -> Iterator[None]:
-        self._metrics.long_running[verb] += 1
+        self.metrics.long_running[verb] += 1
         try:
             yield
         finally:
-            self._metrics.long_running[verb] -= 1
+            self.metrics.long_running[verb] -= 1
 
     def _refusal(self) -> TooManyRequests:
-        self._metrics.rejected += 1
+        self.metrics.rejected += 1
         return TooManyRequests("Too many requests, please try again later.", details={"retryAfterSeconds": 1})
 
 

@@ -78,6 +78,7 @@ class Metrics:
     def __init__(self) -> None:
         self.requests: Counter[Call] = Counter()
         self.seconds: dict[Call, Histogram] = {}  # by calls with code 0
+        self._histograms: dict[Call, Histogram] = {}  # the same, by calls with any code
         self.in_flight: Counter[str] = Counter()  # readOnly, mutating
         self.long_running: Counter[str] = Counter()  # by verb
         self.watch_events: Counter[tuple[str, str, str]] = Counter()  # by group, version, resource
@@ -88,16 +89,16 @@ class Metrics:
         self.requests[call] += 1
         if seconds is None:
             return
-        key = call._replace(code=0)
-        histogram = self.seconds.get(key)
+        histogram = self._histograms.get(call)
         if histogram is None:
-            histogram = self.seconds[key] = Histogram()
+            histogram = self._histograms[call] = self.seconds.setdefault(call._replace(code=0), Histogram())
         histogram.observe(seconds)
 
     def reset(self) -> None:
         """Count from nothing again; what is under way stays."""
         self.requests.clear()
         self.seconds.clear()
+        self._histograms.clear()
         self.watch_events.clear()
         self.rejected = 0
 

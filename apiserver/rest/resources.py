@@ -25,6 +25,7 @@ from apiserver.rest.paths import Target
 from apiserver.rest.streams import Pieces, WatchStream
 from apiserver.scaling import SCALE
 from apiserver.subresources import delete_options
+from apiserver.watchcache import Batch
 from kubarium.machinery.errors import BadRequest, MethodNotAllowed, NotAcceptable, UnsupportedMediaType
 
 SHAPES = frozenset({Shape.TABLE, Shape.METADATA})
@@ -218,7 +219,14 @@ class Resources:
         """A stream of events, one JSON document a line, until the pipeline ends it or the client goes."""
         shape = accepted(exchange.accept, WATCH_SHAPES, LIST_TYPES)
         session = await self._pipeline.open_watch(request, queries.list_options(exchange.query))
-        encode = batch_encoder(request.resource, shape, include_of(exchange.query))
+        counts, resource = self._limits.metrics.watch_events, request.resource
+        encoded = batch_encoder(resource, shape, include_of(exchange.query))
+        kind = (resource.group, resource.version, resource.plural)
+
+        def encode(batch: Batch) -> tuple[bytes, bytes]:
+            counts[kind] += len(batch)
+            return encoded(batch)
+
         running = ExitStack()
         running.enter_context(self._limits.long_running("watch"))
         stream = WatchStream(session, encode, running.close)

@@ -48,7 +48,7 @@ class RestServer:
         self.answer = self._dispatcher.answer
         self.timeout_s = request_timeout_s
         self.connections: set[Connection] = set()
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.tasks = doors.pipeline.lasting
         self.stopping = False
         self._alone = asyncio.Event()  # the last connection has gone, while stopping
         self.date = b""

@@ -356,3 +356,16 @@ class StandIn:
         from apiserver.rest.answers import Answer
 
         return Answer(b"{}")
+
+
+def test_a_write_goes_on_when_its_client_goes_away(shared_apiserver: ApiServer) -> None:
+    for number in range(10):
+        with connected(shared_apiserver) as stream:
+            stream.tls.sendall(post(stream, config_map(f"gone-{number}")))
+    deadline = time.monotonic() + 10
+    wanted = {f"gone-{number}" for number in range(10)}
+    while time.monotonic() < deadline:
+        found = {item["metadata"]["name"] for item in shared_apiserver.get(MAPS).body["items"]}
+        if wanted <= found:
+            return
+    raise AssertionError(f"not written: {wanted - found}")
