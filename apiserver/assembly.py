@@ -26,6 +26,7 @@ from apiserver.admission.noderestriction import NodeRestriction
 from apiserver.admission.nodes import PodTopologyLabels, TaintNodesByCondition
 from apiserver.admission.pods import DefaultTolerationSeconds, RuntimeClass
 from apiserver.admission.podsecurity.plugin import PodSecurity
+from apiserver.admission.policyparams import PolicyParams
 from apiserver.admission.priorities import Priority
 from apiserver.admission.resize import PodResizeValidator
 from apiserver.admission.resourcequota import ResourceQuota
@@ -310,7 +311,9 @@ def assemble(config: Config, store: Store, port: int) -> Server:
         authorizer = RoleAuthorizer(cache, node_rules(), lambda: bootstrap.done.is_set())  # noqa: PLW0108 (it comes later)
     escalation = [Escalation(authorizer)] if isinstance(authorizer, RoleAuthorizer) else []
     devices = DeviceAccess(state, core("namespaces"), authorizer)
-    admission = Chain([*plugins(config, state, registry, authorizer), *escalation, devices])
+    admission = Chain(
+        [*plugins(config, state, registry, authorizer), *escalation, devices, PolicyParams(state, registry, authorizer)]
+    )
     issuer = TokenIssuer(state, tokens, core, admission)
     authenticator = Authenticator(fixed_tokens(config), tokens, bootstrap_tokens(state, core))
     reviews = Reviews(authenticator, authorizer)
