@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import orjson
+
 from apiserver import decode, jsonpatch, patchtext, schemas, strategic
 from apiserver.registry.base import Object, ResourceDef
 from apiserver.schemas import shape
@@ -145,6 +147,17 @@ def _as_object(
     if field_validation == "Strict":
         raise _refused(shown(name), f"strict decoding error: {', '.join(found)}")
     return obj, found
+
+
+def _in_order(unknown: list[str], shown: Callable[[str], str], name: str, *, maps: bool) -> list[str]:
+    """Unknown fields in the order of the document that upstream decodes; its converter of maps sorts what it found."""
+    if maps:
+        return sorted(unknown)
+    if len(unknown) < 2:
+        return unknown
+    report = shape.Report()
+    shape.struct(name).convert(orjson.loads(shown(name)), "", report)
+    return report.unknown
 
 
 def _keep_type(value: Object, resource: ResourceDef) -> None:

@@ -30,6 +30,11 @@ _WORDS = {
     "lastTransitionTime": "TIME",
     "startTime": "TIME",
     "time": "TIME",
+    "buildDate": "VERSION",
+    "compiler": "VERSION",
+    "gitCommit": "VERSION",
+    "gitVersion": "VERSION",
+    "goVersion": "VERSION",
     "continue": "CONTINUE",
     "storageVersionHash": "HASH",
 }
@@ -124,7 +129,7 @@ def _kept(key: str, item: Json) -> Json:
 
 
 def _word(key: str, item: Json, namespace: str) -> Json:
-    if key in _WORDS and isinstance(item, str) and item:
+    if key in _WORDS and isinstance(item, str) and (item or _WORDS[key] == "VERSION"):
         return _WORDS[key]
     if key == "clusterIP" and isinstance(item, str) and item.startswith("10."):
         return "IP"
