@@ -83,10 +83,17 @@ def test_methods_that_a_path_does_not_have(shared_apiserver: ApiServer, method: 
     assert answer.body["message"] == "the server does not allow this method on the requested resource"
 
 
-@pytest.mark.parametrize("path", ["/apis/x.example.com/v1/y", "/api/v1/bananas", "/nothing", f"{DEFAULT}/nodes"])
+@pytest.mark.parametrize("path", ["/apis/x.example.com/v1/y", "/nothing"])
 def test_paths_that_are_not_there(shared_apiserver: ApiServer, path: str) -> None:
     answer = shared_apiserver.get(path)
     assert (answer.status, answer.body) == (404, "404 page not found\n")
+
+
+@pytest.mark.parametrize("path", ["/api/v1/bananas", f"{DEFAULT}/nodes"])
+def test_resources_that_a_known_version_does_not_have(shared_apiserver: ApiServer, path: str) -> None:
+    answer = shared_apiserver.get(path)
+    assert (answer.status, answer.body["reason"]) == (404, "NotFound")
+    assert answer.body["message"] == "the server could not find the requested resource"
 
 
 def test_bodies_of_another_type_are_refused(shared_apiserver: ApiServer) -> None:
@@ -287,7 +294,7 @@ def test_nothing_is_answered_from_a_cache_that_is_not_filled(tmp_path: Path) -> 
             tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
             server = ApiServer(url, "t", tmp_path / "config", tmp_path / "db", tmp_path / "log", process, tls)
             try:
-                assert server.get("/livez", token="").status == 200
+                assert server.get("/version", token="").status == 200
                 for path in ("/api/v1/pods?resourceVersion=0", "/api/v1/nodes/a?resourceVersion=0"):
                     answer = server.get(path)
                     assert (answer.status, answer.body["reason"]) == (503, "ServiceUnavailable"), path

@@ -232,6 +232,6 @@ def test_a_restarted_server_has_everything_and_resumes_watches(tmp_path_factory:
         assert second.get("/api/v1/namespaces/default/configmaps/a").body == made
         version = made["metadata"]["resourceVersion"]
         query = f"watch=1&resourceVersion={version}&timeoutSeconds=1"
-        assert told(second.watch(f"/api/v1/configmaps?{query}")) == [("ADDED", "b")]
+        assert told(second.watch(f"/api/v1/namespaces/default/configmaps?{query}")) == [("ADDED", "b")]
         later = create(second, "/api/v1/namespaces/default", "c")["metadata"]["resourceVersion"]
         assert int(later) > int(version)
