@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import wraps
 from typing import TypeVar
@@ -32,7 +33,7 @@ from apiserver.subresources import Subresources
 from apiserver.tokenrequests import TokenIssuer
 from apiserver.watchcache import Batch
 from apiserver.writes import Writer
-from kubarium.machinery.errors import StoreUnavailable
+from kubarium.machinery.errors import ServiceUnavailable, StoreUnavailable
 
 __all__ = ["DeleteOptions", "ListOptions", "Listed", "Pipeline", "Request", "User", "WriteOptions", "Written"]
 
@@ -84,11 +85,16 @@ class Pipeline:
         """Raises Forbidden. Before it does, everything written before the call is known: roles come through the
         watch cache, and whoever has just been given one may use it."""
         if not self.authorizer.authorize(request, field_selector).allowed:
-            await self.state.caught_up()
+            await self._know_all()
             decision = self.authorizer.authorize(request, field_selector)
             if not decision.allowed:
                 name = named(field_selector) if request.verb in ("list", "watch") else ""
                 raise refused(request, decision.reason, name=name)
+
+    async def _know_all(self) -> None:
+        """Wait for what was written before; without the store what is known has to do."""
+        with suppress(ServiceUnavailable):
+            await self.state.caught_up()
 
     def get_now(self, request: Request, resource_version: str = "") -> bytes | None:
         """The object, where everything is at hand; None: ask `get`, which also says what is not allowed."""
@@ -122,6 +128,7 @@ class Pipeline:
     async def create(self, request: Request, body: bytes, content_type: str, options: WriteOptions) -> Written:
         await self.allow(request)
         if self._reviews.answers(request.resource):
+            await self._know_all()
             return self._reviews.create(request, body, content_type, options)
         if request.subresource or request.resource.kind == "Binding":
             return await self._subresources.create(request, body, content_type, options)

@@ -98,8 +98,15 @@ def subject_of(spec: Object) -> User:
 def question_of(attributes: Object) -> tuple[Asked, str]:
     """The call that is asked about, and what of its selectors could not be read."""
     fields, fields_trouble = _fields_text(attributes.get("fieldSelector") or {})
-    names = ("verb", "group", "resource", "subresource", "namespace", "name")
-    asked = Asked(*(attributes.get(name, "") for name in names), field_selector=fields)
+    asked = Asked(
+        attributes.get("verb", ""),
+        attributes.get("group", ""),
+        attributes.get("resource", ""),
+        attributes.get("subresource", ""),
+        attributes.get("namespace", ""),
+        attributes.get("name", ""),
+        fields,
+    )
     troubles = [
         f"spec.{_RESOURCE}.{name} {trouble} due to parse error"
         for name, trouble in (

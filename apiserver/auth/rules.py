@@ -63,7 +63,7 @@ class Rule:
         for group in self.groups:
             for resource in self.resources:
                 for verb in self.verbs:
-                    for names in [(name,) for name in self.names] or [()]:
+                    for names in zip(self.names, strict=True) if self.names else ((),):
                         yield Rule((verb,), (group,), (resource,), names)
         for path in self.paths:
             for verb in self.verbs:

@@ -132,10 +132,14 @@ class ServiceAccountTokens:
         keys = [key for key in self.verifiers if header.get("kid") in (None, "", key.key_id)]
         if not keys:
             raise InvalidToken("invalid signature, no keys found")
-        options = {"verify_exp": False, "verify_nbf": False, "verify_aud": False, "verify_iat": False}
         for key in keys:
             try:
-                claims = jwt.decode(token, key.key, algorithms=[key.algorithm], options=options)
+                claims = jwt.decode(
+                    token,
+                    key.key,
+                    algorithms=[key.algorithm],
+                    options={"verify_exp": False, "verify_nbf": False, "verify_aud": False, "verify_iat": False},
+                )
             except jwt.PyJWTError:
                 continue
             return legacytokens.tidy_claims(claims) if issuer == LEGACY_ISSUER else tidy_claims(claims)

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kubarium.machinery.errors import ConfigError
@@ -87,6 +88,9 @@ async def controllers(running: Running, log_level: str) -> AsyncIterator[asyncio
     chosen = ",".join(("*", *(f"-{name}" for name in NEEDS_NODES)))
     command = [sys.executable, "-m", "kubarium.controllers", "--kubeconfig", running.kubeconfig]
     command += ["--controllers", chosen, "--root-ca-file", running.ca, "--healthz-port", "0", "--log-level", log_level]
+    keys = Path(running.ca)
+    command += ["--cluster-signing-cert-file", running.ca, "--cluster-signing-key-file", str(keys.with_name("ca.key"))]
+    command += ["--service-account-private-key-file", str(keys.with_name("sa.key"))]
     parent = os.getpid()
     process = await asyncio.create_subprocess_exec(
         *command, stdin=asyncio.subprocess.DEVNULL, preexec_fn=lambda: end_with(parent)

@@ -89,8 +89,10 @@ class AccountTokens(Controller[ObjectKey]):
 
     async def _account(self, namespace: str, name: str) -> ServiceAccount | None:
         """As the server has it: the cache may not have it yet, and a token must not go for that."""
+        if not name:
+            return None
         try:
-            return await self.api.get(SERVICEACCOUNTS, name, namespace) if name else None
+            return await self.api.get(SERVICEACCOUNTS, name, namespace)
         except NotFound:
             return None
 
