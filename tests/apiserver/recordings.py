@@ -141,7 +141,7 @@ def _word(key: str, item: Json, namespace: str) -> Json:
 
 
 def differences(want: Json, got: Json, path: str) -> list[str]:
-    """Lines such as `#0.body.spec.x: 1 != 2`. managedFields that a recording has emptied are there, and not compared."""
+    """Lines such as `#0.body.spec.x: 1 != 2`. managedFields that a recording has emptied are not compared."""
     if type(want) is not type(got):
         return [f"{path}: {_short(want)} != {_short(got)}"]
     if isinstance(want, dict):
