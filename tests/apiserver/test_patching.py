@@ -210,11 +210,14 @@ def test_json_patch_operations(operation: Json, expected: Json) -> None:
     assert jsonpatch.apply({"l": [1, 2], "m": {"a/b": 1}}, [operation]) == expected
 
 
+def test_a_json_patch_replaces_what_is_not_there_as_upstream_does() -> None:
+    assert patch(CONFIGMAP, [{"op": "replace", "path": "/data/new", "value": "1"}], patching.JSON)[0]["data"]["new"] == "1"
+
+
 @pytest.mark.parametrize(
     "operation",
     [
         {"op": "remove", "path": "/none"},
-        {"op": "replace", "path": "/none", "value": 1},
         {"op": "test", "path": "/data/k", "value": "no"},
         {"op": "add", "path": "/none/k", "value": 1},
         {"op": "add", "path": "/data/x"},
