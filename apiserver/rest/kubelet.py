@@ -12,22 +12,24 @@ import ssl
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 import orjson
-from aiohttp import WSMsgType, web
 
 from apiserver import codec, replies
 from apiserver.registry.base import Object, ResourceDef
 from apiserver.request import Request
 from apiserver.rest import query as queries
+from apiserver.rest.answers import Answer
 from apiserver.rest.exchange import Exchange
 from apiserver.state import State, decoded
 from kubarium.machinery.errors import ApiError, BadRequest, InternalError
 
 if TYPE_CHECKING:
     import aiohttp
+    from aiohttp import web
 
 PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io", "SPDY/3.1+portforward.k8s.io", "v4.base64.channel.k8s.io")
 DEFAULT_PORT = 10250
@@ -81,7 +83,7 @@ class KubeletProxy:
             self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False)
         return self._session
 
-    async def answer(self, exchange: Exchange, request: Request) -> web.StreamResponse:
+    async def answer(self, exchange: Exchange, request: Request) -> Answer | web.StreamResponse:
         """Raises NotFound, BadRequest, InternalError."""
         assert exchange.http is not None
         pod = await self._pod(request)
@@ -90,7 +92,7 @@ class KubeletProxy:
             container = container_of(pod, queries.first(exchange.query, "container"))
         if not (node := pod["spec"].get("nodeName")):
             if request.subresource == "log":
-                return web.Response(status=204)
+                return Answer(status=204)
             raise BadRequest(f"pod {request.name} does not have a host assigned")
         base = await self._kubelet(node)
         url = base + kubelet_path(request, pod, container, exchange.query)
@@ -113,11 +115,11 @@ class KubeletProxy:
     # -- logs ----------------------------------------------------------------------------------------------------------
 
     async def _log(self, http: web.BaseRequest, url: str) -> web.StreamResponse:
-        from aiohttp import ClientError
+        from aiohttp import ClientError, web
 
         try:
             async with self._http().get(url) as answer:
-                if answer.status != web.HTTPOk.status_code:
+                if answer.status != HTTPStatus.OK:
                     raise kubelet_error(answer.status, await answer.read())
                 response = web.StreamResponse(headers={"Content-Type": "text/plain"})
                 response.enable_chunked_encoding()
@@ -133,7 +135,7 @@ class KubeletProxy:
     # -- streams -------------------------------------------------------------------------------------------------------
 
     async def _stream(self, http: web.BaseRequest, url: str) -> web.StreamResponse:
-        from aiohttp import ClientError, WSServerHandshakeError
+        from aiohttp import ClientError, WSServerHandshakeError, web
 
         if http.headers.get("Upgrade", "").lower() != "websocket":
             raise BadRequest("Upgrade request required")
@@ -167,6 +169,8 @@ async def join(client: web.WebSocketResponse, kubelet: aiohttp.ClientWebSocketRe
 
 
 async def _pump(source: Any, sink: Any) -> None:
+    from aiohttp import WSMsgType
+
     with suppress(ConnectionError):
         async for message in source:
             if message.type is WSMsgType.BINARY:
