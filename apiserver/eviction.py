@@ -93,7 +93,8 @@ class Evictions:
         await self._writer.modify(Job(status, options), lambda budget: counted_down(budget, request.name, now))
 
     async def _delete(self, request: Request, wanted: DeleteOptions) -> None:
-        """The pod says why it goes before it does."""
+        """The pod says why it goes before it does. Both are the server's own writes: the eviction has been judged."""
+        request = replace(request, user=_SERVER)
         pods = replace(request, subresource="")
         if not wanted.dry_run:
             status = replace(request, subresource="status")

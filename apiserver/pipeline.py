@@ -79,7 +79,7 @@ class Pipeline:
         self._components = ComponentStatuses(parts.state)
         self.writing: set[asyncio.Future[Written]] = set()
         self.lasting: set[asyncio.Task[None]] = set()  # a front end's tasks that nobody cancels while they write
-        self._subresources = Subresources(parts.state, self.reader, self.writer, parts.tokens)
+        self._subresources = Subresources(parts.state, self.reader, self.writer, parts.tokens, parts.admission)
 
     async def allow(self, request: Request, field_selector: str = "") -> None:
         """Raises Forbidden. Before it does, everything written before the call is known: roles come through the

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from apiserver import decode, objectmeta, options, replies
+from apiserver.admission.chain import CREATE, Attributes, Chain
 from apiserver.decode import PROTOBUF_TYPE
 from apiserver.eviction import Evictions
 from apiserver.fieldmanager.entries import manager_name
@@ -28,8 +29,9 @@ EVICTION = ResourceDef("policy", "v1", "Eviction", "evictions", "eviction")
 class Subresources:
     """Dispatch by name; each works on the object that the request names, through the Writer."""
 
-    def __init__(self, state: State, reader: Reader, writer: Writer, tokens: TokenIssuer) -> None:
+    def __init__(self, state: State, reader: Reader, writer: Writer, tokens: TokenIssuer, admission: Chain) -> None:
         self._writer = writer
+        self._admission = admission
         self._tokens = tokens
         self._evictions = Evictions(state, writer)
         self.scaling = Scaling(reader, writer)
@@ -78,6 +80,9 @@ class Subresources:
         if eviction["metadata"].get("name", "") != request.name:
             raise BadRequest("name in URL does not match name in Eviction object")
         found = eviction_options(eviction.get("deleteOptions") or {}, wanted.dry_run)
+        attributes = Attributes(CREATE, request, request.name, eviction, None, bool(wanted.dry_run))
+        await self._admission.admit(attributes)
+        await self._admission.validate(attributes)
         await self._evictions.evict(request, found)
         return Written(replies.CREATED, created=True)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from apiserver import replies
 from apiserver.admission.certificates import is_requests, parse_request, signer_of
 from apiserver.admission.chain import CREATE, DELETE, UPDATE, Attributes, Plugin
 from apiserver.auth.authorizer import Authorizer
@@ -20,6 +19,7 @@ from apiserver.registry.faults import quoted
 from apiserver.schemas import internal
 from apiserver.state import State, decoded
 from kubarium.machinery import csr
+from kubarium.machinery.errors import NotFound
 
 _OWN_LABELS = frozenset(
     {
@@ -73,12 +73,13 @@ class NodeRestriction(Plugin):
         self._judges[attributes.resource.group, attributes.resource.plural](node, attributes)
 
     def _found(self, plural: str, namespace: str, name: str) -> Object:
-        """Raises NotFound."""
+        """Raises NotFound, worded as by a cache: `pod "p" not found`."""
         resource = self._registry.get("", "v1", plural)
         assert resource is not None
         entry = self._state.peek(resource, namespace, name)
         if entry is None:
-            raise replies.not_found(resource, name)
+            kind = resource.singular
+            raise NotFound(f"{kind} {quoted(name)} not found", details={"name": name, "kind": kind})
         return decoded(entry)
 
     # -- pods ----------------------------------------------------------------------------------------------------------
