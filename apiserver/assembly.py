@@ -40,6 +40,7 @@ from apiserver.auth.defaults import node_rules
 from apiserver.auth.serviceaccounts import ServiceAccountTokens
 from apiserver.auth.tokens import fixed_user, load_token_file, token_digest
 from apiserver.autoregister import Autoregister
+from apiserver.availability import Availability
 from apiserver.bootstrap import Bootstrap, Identity
 from apiserver.codec import FieldSelectors, head_reader
 from apiserver.compaction import compact_periodically
@@ -280,6 +281,7 @@ async def running(config: Config, store: Store, sockets: list[socket.socket]) ->
                 running_tasks += [
                     tasks.create_task(FlowControl(server.pipeline, server.registry).run(), name="flowcontrol"),
                     tasks.create_task(Autoregister(server.pipeline, server.registry).run(), name="apiservices"),
+                    tasks.create_task(Availability(server.pipeline, server.registry).run(), name="availability"),
                 ]
                 log.info("serving on %s", ", ".join(":".join(map(str, s.getsockname()[:2])) for s in sockets))
                 yield server
