@@ -86,9 +86,9 @@ def check_spec(spec: Object, faults: Faults, lenient: Leniency) -> None:
     elif scope not in ("Cluster", "Namespaced"):
         faults.unsupported("spec.scope", scope, ("Cluster", "Namespaced"))
     versions: list[Object] = wide["versions"]
-    if not lenient.any_schema and not _schema(wide.get("validation")):
+    if not lenient.any_schema and _schema(wide.get("validation")) is None:
         for i, version in enumerate(versions):
-            if not _schema(version.get("schema")):
+            if _schema(version.get("schema")) is None:
                 faults.required(f"spec.versions[{i}].schema.openAPIV3Schema")
     for i, version in enumerate(versions):
         _check_version(wide, version, f"spec.versions[{i}]", faults, lenient)
@@ -138,7 +138,7 @@ def _check_version(wide: Object, version: Object, path: str, faults: Faults, len
     _check_subresources(version.get("subresources"), f"{path}.subresources", faults)
     _check_columns(version.get("additionalPrinterColumns"), f"{path}.additionalPrinterColumns", faults)
     if version.get("selectableFields"):
-        if not _schema(version.get("schema")):
+        if _schema(version.get("schema")) is None:
             text = "may only be set when `version.schema.openAPIV3Schema` is not included"
             faults.invalid(f"{path}.selectableFields", "", text)
         else:
@@ -170,6 +170,8 @@ def _check_repeated(wide: Object, versions: list[Object], faults: Faults) -> Non
         faults.invalid("spec.versions", shown, "must contain unique version names")
     if sum(bool(version.get("storage")) for version in versions) != 1:
         faults.invalid("spec.versions", shown, "must have exactly one version marked as storage version")
+    if versions and (first := versions[0].get("name")) and (texts := names.dns1035_label(first)):
+        faults.invalid("spec.version", first, ",".join(texts))
 
 
 def _check_names_given(wanted: Object, faults: Faults) -> None:
@@ -350,7 +352,7 @@ def check_stored(definition: Object, faults: Faults) -> None:
     stored = (definition.get("status") or {}).get("storedVersions") or []
     path = "status.storedVersions"
     if not stored:
-        faults.invalid(path, None if not stored else stored, "must have at least one stored version")
+        faults.invalid(path, None, "must have at least one stored version")
         return
     versions = definition["spec"].get("versions") or ()
     for version in versions:

@@ -120,8 +120,8 @@ def _check_object(value: dict[str, Any], path: str, faults: Faults) -> None:
             faults.invalid(f"{prefix}metadata", value["metadata"], str(err))
             return
         own = Faults()
-        obj = {"metadata": {"name": "fakename", **found}}
-        meta.check_meta(obj, bool(found.get("namespace")), names.path_segment_name, own)
+        namespaced = bool(found.get("namespace"))
+        meta.check_accessor({"name": "fakename", **found}, namespaced, names.path_segment_name, own)
         faults.extend(type(cause)(cause.reason, cause.message, prefix + cause.field) for cause in own)
 
 

@@ -11,7 +11,7 @@ from apiserver.registry import names
 from apiserver.registry.base import Column, Object, ResourceDef, Strategy
 from apiserver.registry.cells import NAME, field
 from apiserver.registry.faults import Faults
-from apiserver.registry.meta import check_accessor_update, check_meta, creating, status_only, updating
+from apiserver.registry.meta import check_accessor, check_accessor_update, creating, status_only, updating
 from apiserver.schemas import shape
 
 _SCHEMA = "apiextensions.v1.JSONSchemaProps"
@@ -93,7 +93,7 @@ def _name_check(obj: Object) -> names.NameCheck:
 def _check(obj: Object, faults: Faults) -> None:
     from apiserver.custom import checks
 
-    check_meta(obj, False, _name_check(obj), faults)
+    check_accessor(obj.get("metadata") or {}, False, _name_check(obj), faults)
     checks.check_spec(obj["spec"], faults, checks.Leniency())
     checks.check_names((obj.get("status") or {}).get("acceptedNames") or {}, "status.acceptedNames", faults)
     checks.check_stored(obj, faults)
