@@ -52,6 +52,7 @@ INDEXERS: Mapping[str, Mapping[str, Callable[[Any], Any]]] = {
     "deployments": _NAMESPACE,
     "services": _NAMESPACE,
     "resourcequotas": _NAMESPACE,
+    "jobs": {**_NAMESPACE, **_OWNER},
     "poddisruptionbudgets": _NAMESPACE,
     "endpointslices": {
         BY_SERVICE: lambda obj: [f"{obj.metadata.namespace}/{obj.metadata.labels.get(SERVICE_NAME, '')}"]

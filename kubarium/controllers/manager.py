@@ -18,6 +18,7 @@ from kubarium.controllers.deployment import DeploymentController
 from kubarium.controllers.endpoints import EndpointsController
 from kubarium.controllers.endpointslice import EndpointSliceController
 from kubarium.controllers.garbagecollector import GarbageCollector
+from kubarium.controllers.jobs.controller import JobController
 from kubarium.controllers.kinds import Kinds
 from kubarium.controllers.namespace import NamespaceController
 from kubarium.controllers.nodeipam import NodeIpamController
@@ -57,6 +58,7 @@ CONTROLLERS: tuple[type[Controller[Any]], ...] = (
     Approver,
     Signer,
     Cleaner,
+    JobController,
     DisruptionController,
     ClaimProtectionController,
     VolumeProtectionController,

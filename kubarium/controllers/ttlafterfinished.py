@@ -6,7 +6,7 @@ Source: https://kubernetes.io/docs/concepts/workloads/controllers/ttlafterfinish
 from __future__ import annotations
 
 from kubarium.controllers.controller import Context, Controller
-from kubarium.controllers.views import JOBS, Job
+from kubarium.controllers.jobs.views import JOBS, Job
 from kubarium.machinery.errors import NotFound
 from kubarium.machinery.objects import ObjectKey
 from kubarium.machinery.times import parse_timestamp

@@ -147,21 +147,6 @@ class Volume(_Object, frozen=True, kw_only=True):
     status: PhaseStatus = PhaseStatus()
 
 
-class JobSpec(_View, frozen=True, kw_only=True):
-    ttl_seconds_after_finished: int | None = None
-
-
-class JobStatus(_View, frozen=True, kw_only=True):
-    conditions: tuple[objects.Condition, ...] = ()
-
-
-class Job(_Object, frozen=True, kw_only=True):
-    api_version: str = "batch/v1"
-    kind: str = "Job"
-    spec: JobSpec = JobSpec()
-    status: JobStatus = JobStatus()
-
-
 class BudgetSpec(_View, frozen=True, kw_only=True):
     min_available: int | str | None = None
     max_unavailable: int | str | None = None
@@ -190,7 +175,6 @@ VOLUMES: Resource[Volume] = Resource("", "v1", "persistentvolumes", "PersistentV
 VOLUMEATTRIBUTESCLASSES: Resource[PartialObject] = Resource(
     "storage.k8s.io", "v1", "volumeattributesclasses", "VolumeAttributesClass", PartialObject, namespaced=False
 )
-JOBS: Resource[Job] = Resource("batch", "v1", "jobs", "Job", Job)
 BUDGETS: Resource[Budget] = Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget", Budget)
 RESOURCEQUOTAS: Resource[ResourceQuota] = Resource("", "v1", "resourcequotas", "ResourceQuota", ResourceQuota)
 REPLICASETS: Resource[ReplicaSet] = Resource("apps", "v1", "replicasets", "ReplicaSet", ReplicaSet)
