@@ -33,6 +33,8 @@ def render_table(
     `unfinished`: more rows will be put into it. Without rows a Table of the usual two columns has null in their place.
     """
     api_version, moment = f"meta.k8s.io/{version}", time.time() if now is None else now
+    if resource.row_order is not None:
+        items = sorted(items, key=resource.row_order)
     table: Object = {
         "kind": "Table",
         "apiVersion": api_version,

@@ -139,6 +139,7 @@ class ResourceDef:
     storage_version_hash: str = ""
     row_conditions: Callable[[Object], list[Object]] = field(default=_no_conditions)  # of a Table's row
     row_object: Callable[[Object], Object] = field(default=_as_it_is)  # whose metadata a Table's row shows
+    row_order: Callable[[Object], Any] | None = None  # what the rows of a Table are sorted by, if not as a list is
     list_kind: str = ""  # where it is not the kind and `List`
     custom: CustomKind | None = None
 

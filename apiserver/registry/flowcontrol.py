@@ -337,6 +337,7 @@ FLOWSCHEMAS = ResourceDef(
         AGE,
         Column("MissingPL", "string", "references a broken or non-existent PriorityLevelConfiguration", _dangling),
     ),
+    row_order=lambda obj: (at(obj, "spec.matchingPrecedence", 0), obj["metadata"]["name"]),
     strategy=Strategy(
         default=_default_flow,
         prepare_create=_prepare,

@@ -187,7 +187,7 @@ class Dispatcher:
         try:
             exchange.verb = verb = verb_of(exchange.method, target, resource, exchange.query)
         except NotAllowed:
-            exchange.warnings = ()
+            exchange.warnings, exchange.verb = (), exchange.method.lower()
             return self._not_allowed(exchange, target)
         request = Request(exchange.user, verb, resource, target.namespace, object_name(target), target.subresource)
         if verb == "watch":

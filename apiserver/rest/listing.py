@@ -75,7 +75,7 @@ def _whole(resource: ResourceDef, listed: Listed) -> Iterator[bytes]:
 
 def _table(resource: ResourceDef, listed: Listed, version: str, include: str) -> Iterator[bytes]:
     entries, meta = listed.entries, list_meta(listed)
-    if len(entries) <= AT_ONCE_DECODED:
+    if len(entries) <= AT_ONCE_DECODED or resource.row_order is not None:
         items = [codec.decode(entry.data) for entry in entries]
         yield tables.render_table(resource, items, meta, version=version, include=include)
         return
