@@ -82,7 +82,8 @@ class Scaling:
     async def _set(self, job: Job, make: Callable[[Object], Object]) -> Written:
         def change(obj: Object) -> Object:
             scale = make(scale_of(obj, job.resource))
-            check_scale(scale)
+            if job.resource.custom is None:
+                check_scale(scale)  # what custom objects may have is said by their own schema
             metadata = scale["metadata"]
             obj["metadata"] |= {key: metadata[key] for key in ("resourceVersion", "uid") if metadata.get(key)}
             set_replicas(obj, job.resource, (scale.get("spec") or {}).get("replicas", 0))

@@ -331,7 +331,7 @@ class Writer:
 
     def _check_version(self, job: Job, new: Object, old: Object) -> None:
         metadata, was, resource = objectmeta.metadata_of(new), old["metadata"], job.resource
-        if (uid := metadata.get("uid")) and uid != was["uid"]:
+        if (uid := metadata.get("uid")) and uid != was["uid"] and resource.custom is None:
             raise replies.uid_mismatch(resource, job.request, uid, was["uid"], dry_run=job.dry_run)
         version = metadata.get("resourceVersion")
         if version in (None, "", "0"):
@@ -361,7 +361,9 @@ class Writer:
 
     async def _judge_update(self, job: Job, part: Part, new: Object, old: Object) -> None:
         part.prepare(new, old)
-        check(job.resource, new, part.validate(new, old))
+        causes = part.validate(new, old)
+        job.warnings.extend(getattr(causes, "warnings", ()))
+        check(job.resource, new, causes)
         await self._admission.validate(job.attributes(UPDATE, job.request.name, new, old))
         job.warnings.extend(part.warnings(new, old))
 

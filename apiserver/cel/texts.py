@@ -83,21 +83,23 @@ def _split(text: str) -> list[str]:
 
 def literal_faults(found: tree.Tree, source: str) -> str:
     """Patterns, durations and times that are none, and lists and maps of mixed types; "" where all is well."""
-    faults = dict(_faults(found, found.root))
+    faults = dict(_faults(found, found.root, mixed=False))
     return "\n".join(at(source, found.places.get(node, 0), faults[node]) for node in sorted(faults))
 
 
-def _faults(found: tree.Tree, expr: tree.Expr) -> Iterator[tuple[int, str]]:
+def _faults(found: tree.Tree, expr: tree.Expr, *, mixed: bool) -> Iterator[tuple[int, str]]:
+    """`mixed`: elements may be of several types, because they are to be formatted."""
     match expr:
         case tree.Call():
             yield from _call_faults(expr)
-        case tree.ListOf():
+            mixed = mixed or expr.function == "format"
+        case tree.ListOf() if not mixed:
             yield from _mixed(found, expr.items)
-        case tree.MapOf() if not expr.message:
+        case tree.MapOf() if not mixed and not expr.message:
             yield from _mixed(found, [key for key, _, _ in expr.entries if isinstance(key, tree.Expr)])
             yield from _mixed(found, [value for _, value, _ in expr.entries])
     for inner in macros.children(expr):
-        yield from _faults(found, inner)
+        yield from _faults(found, inner, mixed=mixed)
 
 
 def _call_faults(expr: tree.Call) -> Iterator[tuple[int, str]]:

@@ -355,9 +355,11 @@ def check_stored(definition: Object, faults: Faults) -> None:
         faults.invalid(path, None, "must have at least one stored version")
         return
     versions = definition["spec"].get("versions") or ()
+    left = set(stored)
     for version in versions:
-        if version.get("storage") and version["name"] not in stored:
+        if version.get("storage") and version["name"] not in left:
             faults.invalid(path, stored, f"must have the storage version {version['name']}")
+        left.discard(version["name"])
     known = {version["name"] for version in versions}
     for i, name in enumerate(stored):
         if name not in known:

@@ -69,6 +69,10 @@ class CustomKind:
     def _roots(self) -> dict[str, Root]:
         return {}
 
+    def has_version(self, api_version: str) -> bool:
+        group, _, version = api_version.rpartition("/")
+        return group == self.group and any(v["name"] == version for v in self.definition["spec"]["versions"])
+
     def coerced(self, obj: Object) -> list[str]:
         """Bring an object into written form; the paths of unknown fields. Raises BadObject, Invalid."""
         decoding.check_type(obj, self.group, self.version, self.kind)

@@ -159,6 +159,8 @@ class KeyedList(ListMap):
         self._defaults = defaults
 
     def label(self, item: Any) -> str:
+        if not isinstance(item, dict):
+            return "v:" + orjson.dumps(item).decode()
         found = {key: item.get(key, self._defaults.get(key)) for key in self._names}
         return "k:" + orjson.dumps({k: v for k, v in found.items() if v is not None}).decode()
 

@@ -77,13 +77,12 @@ def nested(obj: Any, path: str, wanted: type) -> Any:
     """The value at a dotted path, None where there is none. Raises BadScale."""
     steps = path.removeprefix(".").split(".")
     value = obj
-    for i, step in enumerate(steps):
+    for step in steps:
+        if value is None:
+            return None
         if not isinstance(value, dict):
-            shown = "." + ".".join(steps[:i])
-            if value is None:
-                return None
             raise BadScale(
-                f"{shown} accessor error: {_printed(value)} is of the type {go_type(value)}, "
+                f".{'.'.join(steps)} accessor error: {_printed(value)} is of the type {go_type(value)}, "
                 "expected map[string]interface{}"
             )
         if step not in value:

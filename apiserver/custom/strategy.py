@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from apiserver import replies
-from apiserver.custom import decoding, defaulting, lists, values
+from apiserver.custom import decoding, defaulting, embedded, lists, values
 from apiserver.custom.defaulting import copied
+from apiserver.custom.findings import report
 from apiserver.custom.ratchet import Correlated, same
 from apiserver.custom.scale import ScalePaths
 from apiserver.custom.structural import Node
@@ -58,46 +59,43 @@ class Judge:
 
             self._rules = Rules(node)
 
-    def validate(self, obj: Object) -> list[StatusCause]:
+    def validate(self, obj: Object) -> Faults:
         faults = Faults()
         meta.check_accessor(obj.get("metadata") or {}, self._namespaced, names.name_is_subdomain, faults)
         self._check_values(obj, None, faults)
         decoding.check_object(obj, self._node, faults)
-        self._check_rules(obj, None, None, faults, [])
+        self._check_rules(obj, None, None, faults)
         return faults
 
-    def validate_update(self, new: Object, old: Object) -> list[StatusCause]:
-        faults, warnings = self._updating(new, old)
-        new_correlated = Correlated(new, old, self._node)
-        self._check_values(new, new_correlated, faults)
+    def validate_update(self, new: Object, old: Object) -> Faults:
+        faults = self._updating(new, old)
+        correlated = Correlated(new, old, self._node)
+        self._check_values(new, correlated, faults)
         decoding_faults = Faults()
         before = Faults()
         lists.check_lists(old, self._node, "", before)
-        decoding.check_object(new, self._node, decoding_faults) if not before else _embedded(
-            new, self._node, decoding_faults
-        )
+        if before:
+            embedded.check(new, self._node, "", decoding_faults)
+        else:
+            decoding.check_object(new, self._node, decoding_faults)
         faults.extend(decoding_faults)
-        self._check_rules(new, old, new_correlated, faults, warnings)
+        self._check_rules(new, old, correlated, faults)
         return faults
 
-    def _updating(self, new: Object, old: Object) -> tuple[Faults, list[str]]:
+    def _updating(self, new: Object, old: Object) -> Faults:
         faults = Faults()
         meta.check_accessor_update(new, old, faults)
-        return faults, []
+        return faults
 
     def _check_values(self, obj: Object, correlated: Correlated | None, faults: Faults) -> None:
-        from apiserver.custom.findings import report
-
         result = self._values.check(obj, "", correlated)
         if not result.valid:
             report(result.found, "", faults)
         if self._scale is not None:
             self._scale.check(obj, faults)
 
-    def validate_status_update(self, new: Object, old: Object) -> list[StatusCause]:
-        from apiserver.custom.findings import report
-
-        faults, warnings = self._updating(new, old)
+    def validate_status_update(self, new: Object, old: Object) -> Faults:
+        faults = self._updating(new, old)
         correlated = Correlated(new, old, self._node)
         if self._status is not None and "status" in new:
             result = self._status.check(new["status"], "", correlated.key("status"))
@@ -111,24 +109,18 @@ class Judge:
             lists.check_lists(old, self._node, "", before)
             if not before:
                 faults.extend(found)
-        self._check_rules(new, old, correlated, faults, warnings)
+        self._check_rules(new, old, correlated, faults)
         return faults
 
-    def _check_rules(
-        self, obj: Object, old: Object | None, correlated: Correlated | None, faults: Faults, warnings: list[str]
-    ) -> None:
+    def _check_rules(self, obj: Object, old: Object | None, correlated: Correlated | None, faults: Faults) -> None:
         if self._rules is None:
             return
         if any(cause.reason in _BLOCKING for cause in faults):
             faults.append(StatusCause("FieldValueInvalid", _NOT_CHECKED, "<nil>"))
             return
+        warnings: list[str] = []
         self._rules.check(obj, old, correlated, faults, warnings)
-
-
-def _embedded(obj: Object, node: Node, faults: Faults) -> None:
-    from apiserver.custom import embedded
-
-    embedded.check(obj, node, "", faults)
+        faults.warnings = warnings
 
 
 def _nested_rules(schema: Any) -> bool:
@@ -173,10 +165,14 @@ def strategy(custom: CustomKind) -> Strategy:
         return custom.judge.validate(obj)
 
     def update(new: Object, old: Object, faults: Faults) -> None:
-        faults.extend(custom.judge.validate_update(new, old))
+        found = custom.judge.validate_update(new, old)
+        faults.extend(found)
+        faults.warnings = found.warnings
 
     def status_update(new: Object, old: Object, faults: Faults) -> None:
-        faults.extend(custom.judge.validate_status_update(new, old))
+        found = custom.judge.validate_status_update(new, old)
+        faults.extend(found)
+        faults.warnings = found.warnings
 
     return Strategy(
         default=default,
@@ -196,12 +192,8 @@ def _content(obj: Object) -> Object:
 
 
 def forbidden_create(custom: CustomKind, obj: Object) -> Exception:
-    from apiserver.registry.base import ResourceDef
-
-    spec = custom.definition["spec"]
-    about = ResourceDef(custom.group, custom.version, custom.kind, spec["names"]["plural"], "")
     text = "create not allowed while custom resource definition is terminating"
-    return replies.forbidden(about, obj["metadata"].get("name", ""), text)
+    return replies.forbidden(custom.about, obj["metadata"].get("name", ""), text)
 
 
 def finalizer_warnings(new: Object, old: Object | None) -> list[str]:

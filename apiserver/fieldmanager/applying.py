@@ -77,6 +77,8 @@ def check_config(config: Object, resource: ResourceDef, root: Root) -> None:
     """Whether the configuration is of the resource's type. Raises BadRequest, or an error without a reason."""
     version, kind = config.get("apiVersion") or "", config.get("kind") or ""
     if version != resource.api_version:
+        if resource.custom is not None and not resource.custom.has_version(version):
+            raise BadRequest(f"invalid object type: {version}, Kind={kind}")
         text = f"Incorrect version specified in apply patch. Specified patch version: {version}, expected: "
         raise BadRequest(text + resource.api_version)
     if kind != resource.kind:

@@ -5,7 +5,7 @@ Source: k8s.io/apimachinery/pkg/util/validation/field (the forms of the texts).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from apiserver.schemas import internal
@@ -51,7 +51,12 @@ def go_value(value: Any) -> str:
 
 
 class Faults(list[StatusCause]):
-    """A list of causes with one method a kind of fault. Paths are such as `spec.ports[0].port`."""
+    """A list of causes with one method a kind of fault. Paths are such as `spec.ports[0].port`.
+
+    `warnings`: what is told without being a fault.
+    """
+
+    warnings: Sequence[str] = ()
 
     def _add(self, reason: str, message: str, path: str) -> None:
         self.append(StatusCause(reason, message, path))
@@ -78,17 +83,22 @@ class Faults(list[StatusCause]):
         text = f"Unsupported value: {go_value(value)}"
         self._add("FieldValueNotSupported", f"{text}: supported values: {allowed}" if allowed else text, path)
 
-    def duplicate(self, path: str, value: Any) -> None:
-        self._add("FieldValueDuplicate", f"Duplicate value: {go_value(value)}", path)
+    def duplicate(self, path: str, value: Any, detail: str = "") -> None:
+        text = f"Duplicate value: {go_value(value)}"
+        self._add("FieldValueDuplicate", f"{text}: {detail}" if detail else text, path)
 
     def forbidden(self, path: str, detail: str) -> None:
         self._add("FieldValueForbidden", f"Forbidden: {detail}", path)
 
-    def not_found(self, path: str, value: Any) -> None:
-        self._add("FieldValueNotFound", f"Not found: {go_value(value)}", path)
+    def not_found(self, path: str, value: Any, detail: str = "") -> None:
+        text = f"Not found: {go_value(value)}"
+        self._add("FieldValueNotFound", f"{text}: {detail}" if detail else text, path)
 
     def too_long(self, path: str, limit: int) -> None:
         self._add("FieldValueTooLong", f"Too long: may not be more than {limit} bytes", path)
 
     def too_many(self, path: str, actual: int, limit: int) -> None:
         self._add("FieldValueTooMany", f"Too many: {actual}: must have at most {limit} items", path)
+
+    def internal(self, path: str, detail: str) -> None:
+        self._add("InternalError", f"Internal error: {detail}", path)

@@ -53,7 +53,10 @@ def list_pieces(resource: ResourceDef, listed: Listed, shape: Accepted, include:
 def _whole(resource: ResourceDef, listed: Listed) -> Iterator[bytes]:
     """Items of a list do not repeat kind and apiVersion, which stand first in each; those of custom kinds do."""
     kind = resource.list_kind or f"{resource.kind}List"
-    head = {"kind": kind, "apiVersion": resource.api_version, "metadata": list_meta(listed)}
+    meta = list_meta(listed)
+    if resource.custom is not None:
+        meta = {"continue": "", **meta}
+    head = {"kind": kind, "apiVersion": resource.api_version, "metadata": meta}
     start = orjson.dumps(head)[:-1] + b',"items":['
     common = orjson.dumps({"kind": resource.kind, "apiVersion": resource.api_version})[:-1] + b","
     skip, separator = len(common), b",{"
