@@ -116,7 +116,7 @@ def _check_spec(spec: Object, faults: Faults, *, before: Object | None = None) -
     if selector is not None and labels.is_empty(selector):
         shown = inner("meta.v1.LabelSelector", selector)
         faults.invalid("spec.selector", shown, "empty selector is invalid for daemonset")
-    check_pod_template(template, "spec.template", faults, before=before)
+    check_pod_template(template, "spec.template", faults)
     check_endless(template, "spec.template", "DaemonSet", faults)
     check_not_negative(spec, "minReadySeconds", "spec", faults)
     _check_strategy(spec.get("updateStrategy") or {}, faults)

@@ -46,7 +46,7 @@ def check_spec(spec: Object, path: str, faults: Faults, *, before: Object | None
     _check_success_policy(spec, f"{path}.successPolicy", faults)
     _check_replacement(spec, f"{path}.podReplacementPolicy", faults)
     template = spec.get("template") or {}
-    check_pod_template(template, f"{path}.template", faults, before=(before or {}).get("template"))
+    check_pod_template(template, f"{path}.template", faults)
     _check_restart_policy(spec, (template.get("spec") or {}).get("restartPolicy", ""), path, faults)
 
 

@@ -5,7 +5,6 @@ Source: k8s.io/apimachinery/pkg/util/validation and /pkg/api/validate/content (t
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Callable
 from functools import lru_cache
@@ -50,6 +49,12 @@ _LABEL_TEXT = _regex_error(
     _LABEL,
     "my-name",
     "123-abc",
+)
+_UNDERSCORES = r"_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*"
+_UNDERSCORES_TEXT = _regex_error(
+    f"a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', {_ALNUM_ENDS}",
+    _UNDERSCORES,
+    "example.com",
 )
 _DNS1035_TEXT = _regex_error(
     "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, "
@@ -103,6 +108,10 @@ def dns1123_label(value: str) -> list[str]:
 
 def dns1123_subdomain(value: str) -> list[str]:
     return _sized(value, 253, bool(_subdomain(value)), _SUBDOMAIN_TEXT)
+
+
+def dns1123_subdomain_with_underscores(value: str) -> list[str]:
+    return _sized(value, 253, bool(re.fullmatch(_UNDERSCORES, value)), _UNDERSCORES_TEXT)
 
 
 def dns1035_label(value: str) -> list[str]:
@@ -225,24 +234,3 @@ def ip_address(value: str) -> list[str]:
 def cidr(value: str) -> list[str]:
     """A CIDR in a field that is older than the strict rules."""
     return addresses.legacy_cidr(value)
-
-
-def endpoint_ip(value: str) -> list[str]:
-    """Not every valid address may be an endpoint: no unspecified, loopback or link-local one."""
-    if faults := ip_address(value):
-        return faults
-    ip = ipaddress.ip_address(value)
-    if ip.is_unspecified:
-        return [f"may not be unspecified ({value})"]
-    checks = [
-        (ip.is_loopback, "may not be in the loopback range (127.0.0.0/8, ::1/128)"),
-        (ip.is_link_local, "may not be in the link-local range (169.254.0.0/16, fe80::/10)"),
-        (
-            ip in _LINK_LOCAL_MULTICAST[ip.version],
-            "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)",
-        ),
-    ]
-    return [text for found, text in checks if found]
-
-
-_LINK_LOCAL_MULTICAST = {4: ipaddress.ip_network("224.0.0.0/24"), 6: ipaddress.ip_network("ff02::/16")}

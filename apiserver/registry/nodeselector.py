@@ -28,14 +28,18 @@ def check_node_selector(selector: Object, path: str, faults: Faults) -> None:
     if not terms:
         faults.required(f"{path}.nodeSelectorTerms", "must have at least one node selector term")
     for i, term in enumerate(terms):
-        where = f"{path}.nodeSelectorTerms[{i}]"
-        for j, need in enumerate(term.get("matchExpressions") or ()):
-            _check_expression(need, f"{where}.matchExpressions[{j}]", faults)
-        for j, need in enumerate(term.get("matchFields") or ()):
-            _check_field(need, f"{where}.matchFields[{j}]", faults)
+        check_node_term(term, f"{path}.nodeSelectorTerms[{i}]", faults)
 
 
-def _check_expression(need: Object, path: str, faults: Faults) -> None:
+def check_node_term(term: Object, path: str, faults: Faults, *, bad_values: bool = False) -> None:
+    """`bad_values`: values that no label can have are let pass."""
+    for i, need in enumerate(term.get("matchExpressions") or ()):
+        _check_expression(need, f"{path}.matchExpressions[{i}]", bad_values, faults)
+    for i, need in enumerate(term.get("matchFields") or ()):
+        _check_field(need, f"{path}.matchFields[{i}]", faults)
+
+
+def _check_expression(need: Object, path: str, bad_values: bool, faults: Faults) -> None:
     operator, values, key = need.get("operator", ""), need.get("values") or [], need.get("key", "")
     if operator in ("In", "NotIn"):
         if not values:
@@ -49,7 +53,7 @@ def _check_expression(need: Object, path: str, faults: Faults) -> None:
     else:
         faults.invalid(f"{path}.operator", operator, "not a valid selector operator")
     faults.each(f"{path}.key", key, names.label_key(key))
-    for i, value in enumerate(values):
+    for i, value in enumerate(() if bad_values else values):
         faults.each(f"{path}.values[{i}]", value, names.label_value(value))
 
 

@@ -5,10 +5,9 @@ Source: https://kubernetes.io/docs/reference/labels-annotations-taints/; KEP-24 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from apiserver.registry.base import Object
 from apiserver.registry.faults import Faults
+from apiserver.registry.podspec_parts import check_relative_path, containers_of
 
 MIRROR = "kubernetes.io/config.mirror"
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
@@ -25,13 +24,6 @@ def annotations_of(pod: Object) -> dict[str, str]:
     return found
 
 
-def _containers(spec: Object) -> Iterator[tuple[str, Object]]:
-    """With their paths, in the order of upstream's visits."""
-    for kind in ("initContainers", "containers", "ephemeralContainers"):
-        for number, container in enumerate(spec.get(kind) or ()):
-            yield f"spec.{kind}[{number}]", container
-
-
 def _is_windows(spec: Object) -> bool:
     return (spec.get("os") or {}).get("name") == "windows"
 
@@ -43,7 +35,7 @@ def settle_app_armor(pod: Object) -> list[str]:
     if not annotations or _is_windows(spec):
         return warnings
     of_pod = (spec.get("securityContext") or {}).get("appArmorProfile")
-    for _, container in _containers(spec):
+    for container, _ in containers_of(spec, ""):
         annotation = annotations.get(APP_ARMOR + container.get("name", ""))
         security = container.get("securityContext") or {}
         if annotation is None or security.get("appArmorProfile") is not None:
@@ -66,18 +58,18 @@ def _profile(annotation: str) -> Object | None:
     return {"type": "Localhost", "localhostProfile": name} if name != annotation and name else None
 
 
-def check_pod_annotations(pod: Object, faults: Faults) -> None:
-    spec, annotations = pod.get("spec") or {}, annotations_of(pod)
+def check_pod_annotations(annotations: Object, spec: Object, path: str, faults: Faults) -> None:
+    """Of a Pod, or of a template."""
     if MIRROR in annotations and not spec.get("nodeName"):
         text = "must set spec.nodeName if mirror pod annotation is set"
-        faults.invalid(f"{PATH}[{MIRROR}]", annotations[MIRROR], text)
+        faults.invalid(f"{path}[{MIRROR}]", annotations[MIRROR], text)
     if DELETION_COST in annotations and not _is_cost(annotations[DELETION_COST]):
-        faults.invalid(f"{PATH}[{DELETION_COST}]", annotations[DELETION_COST], "must be a 32bit integer")
-    for key, value in annotations.items():
+        faults.invalid(f"{path}[{DELETION_COST}]", annotations[DELETION_COST], "must be a 32bit integer")
+    for key, value in sorted(annotations.items()):
         if key == SECCOMP_POD or key.startswith(SECCOMP):
-            _check_seccomp_name(value, f"{PATH}.{key}", faults)
+            _check_seccomp_name(value, f"{path}.{key}", faults)
         elif key.startswith(APP_ARMOR):
-            _check_app_armor_name(key, value, spec, faults)
+            _check_app_armor_name(key, value, spec, f"{path}[{key}]", faults)
 
 
 def _is_cost(text: str) -> bool:
@@ -89,42 +81,37 @@ def _is_cost(text: str) -> bool:
 
 def _check_seccomp_name(value: str, path: str, faults: Faults) -> None:
     if value.startswith(LOCALHOST):
-        name = value.removeprefix(LOCALHOST)
-        if name.startswith("/"):
-            faults.invalid(path, name, "must be a relative path")
-        elif ".." in name.split("/"):
-            faults.invalid(path, name, "must not contain '..'")
+        check_relative_path(value.removeprefix(LOCALHOST), path, faults)
     elif value not in ("runtime/default", "docker/default", "unconfined"):
         faults.invalid(path, value, "must be a valid seccomp profile")
 
 
-def _check_app_armor_name(key: str, value: str, spec: Object, faults: Faults) -> None:
+def _check_app_armor_name(key: str, value: str, spec: Object, path: str, faults: Faults) -> None:
     name = key.removeprefix(APP_ARMOR)
-    if name not in [container.get("name") for _, container in _containers(spec)]:
-        faults.invalid(f"{PATH}[{key}]", name, "container not found")
+    if name not in [container.get("name") for container, _ in containers_of(spec, "")]:
+        faults.invalid(path, name, "container not found")
     if value not in ("", "runtime/default", "unconfined") and not value.startswith(LOCALHOST):
-        faults.invalid(f"{PATH}[{key}]", value, f'invalid AppArmor profile name: "{value}"')
+        faults.invalid(path, value, f'invalid AppArmor profile name: "{value}"')
 
 
-def check_profiles_match(pod: Object, faults: Faults) -> None:
+def check_profiles_match(annotations: Object, spec: Object, path: str, faults: Faults) -> None:
     """On create: annotation and field, where both are there, say the same."""
-    spec, annotations = pod.get("spec") or {}, annotations_of(pod)
     if not annotations:
         return
     security = spec.get("securityContext") or {}
     if SECCOMP_POD in annotations:
-        _check_match(security, "seccomp", annotations[SECCOMP_POD], "spec", faults)
-    for path, container in _containers(spec):
-        if annotation := annotations.get(SECCOMP + container.get("name", "")):
-            _check_match(container.get("securityContext") or {}, "seccomp", annotation, path, faults)
+        _check_match(security, "seccomp", annotations[SECCOMP_POD], path, faults)
+    for container, where in containers_of(spec, path):
+        if (annotation := annotations.get(SECCOMP + container.get("name", ""))) is not None:
+            _check_match(container.get("securityContext") or {}, "seccomp", annotation, where, faults)
     if _is_windows(spec):
         return
-    for path, container in _containers(spec):
+    for container, where in containers_of(spec, path):
         annotation = annotations.get(APP_ARMOR + container.get("name", ""))
         if annotation is not None:
             own = container.get("securityContext") or {}
             holder = own if own.get("appArmorProfile") is not None else security
-            _check_match(holder, "apparmor", annotation, path, faults)
+            _check_match(holder, "apparmor", annotation, where, faults)
 
 
 _FIELDS = {"seccomp": "seccompProfile", "apparmor": "appArmorProfile"}
@@ -159,6 +146,7 @@ def check_annotations_update(new: Object, old: Object, faults: Faults) -> None:
     for key in now:
         if key not in before and (text := _fixed(key)):
             faults.forbidden(f"{PATH}[{key}]", f"may not add {text}")
+    check_pod_annotations(now, new.get("spec") or {}, PATH, faults)
 
 
 def _fixed(key: str) -> str:

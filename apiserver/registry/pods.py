@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Iterator
 
-from apiserver.registry import names
-from apiserver.registry.base import Object, ResourceDef, Strategy
+from apiserver.registry.base import Object, Part, ResourceDef, Strategy
 from apiserver.registry.cells import selectable
-from apiserver.registry.faults import Faults, go_value
-from apiserver.registry.meta import (
-    check_meta,
-    check_meta_update,
-    creating,
-    keep_status,
-    next_generation,
-    status_only,
-    updating,
-)
-from apiserver.registry.podannotations import (
-    check_annotations_update,
-    check_pod_annotations,
-    check_profiles_match,
-    settle_app_armor,
-)
+from apiserver.registry.meta import creating, keep_status, next_generation, status_only, updating
+from apiserver.registry.podannotations import settle_app_armor
+from apiserver.registry.pods_resize import check_resize, keep_but_resources
+from apiserver.registry.pods_status import check_status_update
 from apiserver.registry.pods_table import COLUMNS, row_conditions
-from apiserver.registry.podspec import check_pod_spec
+from apiserver.registry.pods_update import check_create, check_ephemeral, check_update
 from apiserver.registry.podspec_defaults import default_pod
+from apiserver.registry.podspec_warnings import pod_warnings
 from kubarium.machinery.resourcelists import Amounts, add, amounts, only, pod_level_set, same
 
 DEFAULT_GRACE_PERIOD_S = 30
@@ -38,9 +26,37 @@ def default(pod: Object) -> None:
 
 
 def prepare_create(pod: Object) -> list[str]:
-    pod["metadata"]["generation"] = 1
-    pod["status"] = {"phase": "Pending", "qosClass": qos_class(pod.get("spec") or {})}
+    meta, spec = pod["metadata"], pod.get("spec") or {}
+    meta["generation"] = 1
+    pod["status"] = {"phase": "Pending", "qosClass": qos_class(spec)}
+    if spec.get("schedulingGates"):
+        text = "Scheduling is blocked due to non-empty scheduling gates"
+        gated = {"type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "message": text}
+        put_condition(pod["status"], gated, meta["creationTimestamp"])
+    for term in _terms(spec):
+        _merge_label_keys(term, meta.get("labels") or {})
     return settle_app_armor(pod)
+
+
+def _terms(spec: Object) -> Iterator[Object]:
+    """Everything that selects pods by labels and may take some of them from the pod itself."""
+    for kind in ("podAffinity", "podAntiAffinity"):
+        affinity = (spec.get("affinity") or {}).get(kind) or {}
+        for preferred in affinity.get("preferredDuringSchedulingIgnoredDuringExecution") or ():
+            yield preferred.get("podAffinityTerm") or {}
+        yield from affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or ()
+    yield from spec.get("topologySpreadConstraints") or ()
+
+
+def _merge_label_keys(term: Object, labels: Object) -> None:
+    """matchLabelKeys become requirements of the selector, with the pod's own values."""
+    if (selector := term.get("labelSelector")) is None:
+        return
+    for field, operator in (("matchLabelKeys", "In"), ("mismatchLabelKeys", "NotIn")):
+        for key in term.get(field) or ():
+            if key in labels:
+                need = {"key": key, "operator": operator, "values": [labels[key]]}
+                selector["matchExpressions"] = [*(selector.get("matchExpressions") or ()), need]
 
 
 def prepare_update(new: Object, old: Object) -> None:
@@ -56,8 +72,52 @@ def prepare_status_update(new: Object, old: Object) -> None:
         meta.pop(field, None)
         if field in was:
             meta[field] = was[field]
-    if qos := (old.get("status") or {}).get("qosClass"):
-        new.setdefault("status", {}).setdefault("qosClass", qos)
+    status, before = new.setdefault("status", {}), old.get("status") or {}
+    for field in ("qosClass", "observedGeneration"):
+        if not status.get(field) and field in before:
+            status[field] = before[field]
+    _keep_generations(status, before)
+
+
+def _keep_generations(status: Object, before: Object) -> None:
+    """Of conditions, too: one that does not say of which generation it is keeps what it had."""
+    known: dict[str, list[int]] = {}
+    for condition in before.get("conditions") or ():
+        known.setdefault(condition.get("type", ""), []).append(condition.get("observedGeneration", 0))
+    for condition in status.get("conditions") or ():
+        generations = known.get(condition.get("type", ""))
+        generation = generations.pop(0) if generations else 0
+        if generation and not condition.get("observedGeneration"):
+            condition["observedGeneration"] = generation
+
+
+_OF_META = (
+    "labels", "annotations", "finalizers", "ownerReferences", "deletionTimestamp", "generation",
+)  # fmt: skip
+
+
+def _keep(new: Object, old: Object, spec: Object) -> None:
+    """All but `spec` stays as it was, and most metadata."""
+    meta = {k: v for k, v in new["metadata"].items() if k not in _OF_META}
+    meta |= {k: v for k, v in old["metadata"].items() if k in _OF_META}
+    kept = {k: v for k, v in old.items() if k not in ("metadata", "spec")}
+    new.clear()
+    new.update(kept, metadata=meta, spec=spec)
+
+
+def prepare_ephemeral(new: Object, old: Object) -> None:
+    containers = (new.get("spec") or {}).get("ephemeralContainers")
+    spec = {k: v for k, v in old["spec"].items() if k != "ephemeralContainers"}
+    if containers:
+        spec["ephemeralContainers"] = containers
+    _keep(new, old, spec)
+    next_generation(new, old, "spec")
+
+
+def prepare_resize(new: Object, old: Object) -> None:
+    if (spec := keep_but_resources(new["spec"], old["spec"])) is not None:
+        _keep(new, old, spec)
+    next_generation(new, old, "spec")
 
 
 def grace_period_s(pod: Object, asked: int | None) -> int:
@@ -70,97 +130,6 @@ def grace_period_s(pod: Object, asked: int | None) -> int:
     if not spec.get("nodeName") or (pod.get("status") or {}).get("phase") in _STATUS_FINAL:
         return 0
     return 1 if period < 0 else int(period)
-
-
-# --- validation
-
-_UPDATABLE = (
-    "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,"
-    "`spec.tolerations` (only additions to existing tolerations),"
-    "`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
-)
-
-
-def check(pod: Object, faults: Faults) -> None:
-    check_meta(pod, True, names.name_is_subdomain, faults)
-    check_pod_annotations(pod, faults)
-    spec = pod.get("spec") or {}
-    check_pod_spec(spec, "spec", faults)
-    check_profiles_match(pod, faults)
-    if spec.get("ephemeralContainers"):
-        faults.forbidden("spec.ephemeralContainers", "cannot be set on create")
-    if spec.get("nodeName") and spec.get("schedulingGates"):
-        faults.forbidden("spec.nodeName", "cannot be set until all schedulingGates have been cleared")
-
-
-def check_update(new: Object, old: Object, faults: Faults) -> None:
-    """A pod's spec is fixed, but for images, the deadline, and tolerations that are added."""
-    check_meta_update(new, old, faults)
-    check_annotations_update(new, old, faults)
-    spec, was = new.get("spec") or {}, old.get("spec") or {}
-    check_pod_spec(spec, "spec", faults)
-    for kind in ("containers", "initContainers"):
-        if len(spec.get(kind) or ()) != len(was.get(kind) or ()):
-            faults.forbidden(f"spec.{kind}", "pod updates may not add or remove containers")
-            return
-    _check_deadline(spec, was, faults)
-    _check_added_tolerations(spec, was, faults)
-    _check_fixed(spec, was, faults)
-
-
-def _check_deadline(spec: Object, was: Object, faults: Faults) -> None:
-    """It may be set, or come closer."""
-    deadline, before = spec.get("activeDeadlineSeconds"), was.get("activeDeadlineSeconds")
-    if before is None:
-        return
-    if deadline is None:
-        faults.invalid("spec.activeDeadlineSeconds", None, "must not update from a positive integer to nil value")
-    elif deadline > before:
-        faults.invalid("spec.activeDeadlineSeconds", deadline, "must be less than or equal to previous value")
-
-
-def _check_added_tolerations(spec: Object, was: Object, faults: Faults) -> None:
-    def bare(toleration: Object) -> Object:
-        return {k: v for k, v in toleration.items() if k != "tolerationSeconds"}
-
-    kept = [bare(t) for t in spec.get("tolerations") or ()]
-    if any(bare(t) not in kept for t in was.get("tolerations") or ()):
-        faults.forbidden("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds")
-
-
-def _check_fixed(spec: Object, was: Object, faults: Faults) -> None:
-    """Compare the specs with what may change taken from the old one."""
-    munged = copy.deepcopy(spec)
-    for kind in ("containers", "initContainers"):
-        for container, before in zip(munged.get(kind) or (), was.get(kind) or (), strict=True):
-            container["image"] = before.get("image", "")
-    for key in ("activeDeadlineSeconds", "tolerations", "schedulingGates"):
-        munged.pop(key, None)
-        if key in was:
-            munged[key] = was[key]
-    if munged.get("terminationGracePeriodSeconds") == 1 and was.get("terminationGracePeriodSeconds", 0) < 0:
-        munged["terminationGracePeriodSeconds"] = was["terminationGracePeriodSeconds"]
-    if munged != was:
-        text = f"pod updates may not change fields other than {_UPDATABLE}"
-        faults.forbidden("spec", f"{text}\n{_difference(munged, was)}")
-
-
-def _difference(new: Object, old: Object) -> str:
-    """Which fields differ, old and new value under one another."""
-    lines = []
-    for key in sorted({*new, *old}):
-        if new.get(key) != old.get(key):
-            lines += [f"- {key}: {go_value(old.get(key))}", f"+ {key}: {go_value(new.get(key))}"]
-    return "\n".join(lines) + "\n"
-
-
-def check_status_update(new: Object, old: Object, faults: Faults) -> None:
-    check_meta_update(new, old, faults)
-    status = new.get("status") or {}
-    for i, entry in enumerate(status.get("podIPs") or ()):
-        faults.each(f"status.podIPs[{i}]", entry.get("ip", ""), names.ip_address(entry.get("ip", "")))
-    if nominated := status.get("nominatedNodeName"):
-        faults.each("status.nominatedNodeName", nominated, names.name_is_subdomain(nominated))
 
 
 def put_condition(status: Object, condition: Object, now: str) -> None:
@@ -207,7 +176,18 @@ PODS = ResourceDef(
     "pod",
     short_names=("po",),
     categories=("all",),
-    subresources=("binding", "eviction", "exec", "log", "status"),
+    subresources=(
+        "attach",
+        "binding",
+        "ephemeralcontainers",
+        "eviction",
+        "exec",
+        "log",
+        "portforward",
+        "proxy",
+        "resize",
+        "status",
+    ),  # fmt: skip
     storage_version_hash="xPOwRZ+Yhw8=",
     field_selectors=selectable(
         "spec.nodeName",
@@ -226,9 +206,16 @@ PODS = ResourceDef(
         prepare_create=prepare_create,
         prepare_update=prepare_update,
         prepare_status_update=prepare_status_update,
-        validate=creating(check),
+        validate=creating(check_create),
         validate_update=updating(check_update),
         validate_status_update=updating(check_status_update),
+        warnings=lambda new, old: [] if old else pod_warnings(new),
+        parts={
+            "ephemeralcontainers": Part(prepare_ephemeral, updating(check_ephemeral)),
+            "resize": Part(
+                prepare_resize, updating(lambda new, old, f: check_resize(new, old, qos_class(new["spec"]), f))
+            ),
+        },
         graceful_delete=True,
         grace_period_s=grace_period_s,
     ),

@@ -5,8 +5,12 @@ Source: Kubernetes API reference, Pod v1 (each field's default); k8s.io/kubernet
 
 from __future__ import annotations
 
+from apiserver.registry import resourcenames
 from apiserver.registry.base import Object
+from apiserver.registry.persistentvolumeclaims import default_spec as default_claim
+from kubarium.machinery.resourcelists import HUGEPAGES, POD_LEVEL, container_sum, wire_list
 
+_ABSENT_PROJECTIONS = ("clusterTrustBundle", "podCertificate")  # behind features that are off
 _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 _MODE = 0o644
 _VOLUMES_WITH_MODE = ("secret", "configMap", "downwardAPI", "projected")
@@ -29,14 +33,21 @@ def all_containers(spec: Object) -> list[Object]:
 
 
 def default_pod_spec(spec: Object) -> None:
-    """What a pod spec gets wherever it stands."""
-    spec.setdefault("dnsPolicy", "ClusterFirst")
-    spec.setdefault("restartPolicy", "Always")
+    """What a pod spec gets wherever it stands, and loses since it belongs to features that are off."""
+    spec.pop("schedulingGroup", None)
     spec.setdefault("securityContext", {})
     spec.setdefault("terminationGracePeriodSeconds", 30)
-    spec.setdefault("schedulerName", "default-scheduler")
+    for field, value in (
+        ("dnsPolicy", "ClusterFirst"),
+        ("restartPolicy", "Always"),
+        ("schedulerName", "default-scheduler"),
+    ):
+        spec[field] = spec.get(field) or value
     if account := spec.get("serviceAccountName") or spec.get("serviceAccount"):
         spec["serviceAccountName"] = spec["serviceAccount"] = account  # the old name mirrors the new one
+    if (resources := spec.get("resources")) is not None:
+        resourcenames.round_up(resources, "limits", "requests")
+    resourcenames.round_up(spec, "overhead")
     for container in all_containers(spec):
         _default_container(container)
     for volume in spec.get("volumes") or ():
@@ -47,14 +58,37 @@ def default_pod(spec: Object) -> None:
     """What only the spec of a Pod gets, not that of a template."""
     default_pod_spec(spec)
     spec.setdefault("enableServiceLinks", True)
-    for container in [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]:
+    containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
+    for container in containers:
         resources = container.get("resources") or {}
         if limits := resources.get("limits"):
             resources["requests"] = limits | (resources.get("requests") or {})
-        if spec.get("hostNetwork"):
-            for port in container.get("ports") or ():
-                if not port.get("hostPort"):
-                    port["hostPort"] = port.get("containerPort", 0)
+    if spec.get("resources"):
+        _default_pod_resources(spec, spec["resources"])
+    for container in containers if spec.get("hostNetwork") else ():
+        for port in container.get("ports") or ():
+            if not port.get("hostPort"):
+                port["hostPort"] = port.get("containerPort", 0)
+
+
+def _default_pod_resources(spec: Object, resources: Object) -> None:
+    """What the pod as a whole asks for, where it says a part of it: as much as its containers, or its limits."""
+    limits, requests = dict(resources.get("limits") or {}), dict(resources.get("requests") or {})
+    if limits or requests:
+        for name, amount in wire_list(container_sum(spec, "limits")).items():
+            if name.startswith(HUGEPAGES) and name not in requests:
+                limits.setdefault(name, amount)
+    if not limits:
+        return
+    resources["limits"] = limits
+    for name, amount in wire_list(container_sum(spec, "requests")).items():
+        if name in POD_LEVEL:
+            requests.setdefault(name, amount)
+    for name, amount in limits.items():
+        if name in POD_LEVEL or name.startswith(HUGEPAGES):
+            requests.setdefault(name, amount)
+    if requests:
+        resources["requests"] = requests
 
 
 def _pull_policy(image: str) -> str:
@@ -65,10 +99,13 @@ def _pull_policy(image: str) -> str:
 
 
 def _default_container(container: Object) -> None:
-    container.setdefault("imagePullPolicy", _pull_policy(container.get("image", "")))
-    container.setdefault("terminationMessagePath", "/dev/termination-log")
-    container.setdefault("terminationMessagePolicy", "File")
-    container.setdefault("resources", {})
+    for field, value in (
+        ("imagePullPolicy", _pull_policy(container.get("image", ""))),
+        ("terminationMessagePath", "/dev/termination-log"),
+        ("terminationMessagePolicy", "File"),
+    ):
+        container[field] = container.get(field) or value
+    resourcenames.round_up(container.setdefault("resources", {}), "limits", "requests")
     for port in container.get("ports") or ():
         port.setdefault("protocol", "TCP")
     for variable in container.get("env") or ():
@@ -77,14 +114,15 @@ def _default_container(container: Object) -> None:
     for name in _PROBES:
         if probe := container.get(name):
             _default_probe(probe)
+    (container.get("lifecycle") or {}).pop("stopSignal", None)
     for hook in (container.get("lifecycle") or {}).values():
         _default_http(hook)
 
 
 def _default_http(handler: Object) -> None:
     if isinstance(handler, dict) and (http := handler.get("httpGet")) is not None:
-        http.setdefault("path", "/")
-        http.setdefault("scheme", "HTTP")
+        http["path"] = http.get("path") or "/"
+        http["scheme"] = http.get("scheme") or "HTTP"
 
 
 def _default_probe(probe: Object) -> None:
@@ -123,13 +161,15 @@ def _default_volume(volume: Object) -> None:
         elif kind == "projected":
             _default_projections(source.get("sources") or [])
         elif kind == "ephemeral" and (template := source.get("volumeClaimTemplate")):
-            template.setdefault("spec", {}).setdefault("volumeMode", "Filesystem")
+            default_claim(template.setdefault("spec", {}))
         elif kind == "image":
             source.setdefault("pullPolicy", _pull_policy(source.get("reference", "")))
 
 
 def _default_projections(sources: list[Object]) -> None:
     for source in sources:
+        for kind in _ABSENT_PROJECTIONS:
+            source.pop(kind, None)
         if token := source.get("serviceAccountToken"):
             token.setdefault("expirationSeconds", 3600)
         _default_items((source.get("downwardAPI") or {}).get("items") or [])

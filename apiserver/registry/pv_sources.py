@@ -36,6 +36,7 @@ _INITIATORS = {
     "eui": re.compile(r"eui.[0-9A-Za-z]{16}").fullmatch,
     "naa": re.compile(r"naa.[0-9A-Za-z]{32}").fullmatch,
 }
+_INITIATOR_TEXT = "must be valid format starting with iqn, eui, or naa"
 _BYTE = "must be between 0 and 255, inclusive"
 _CHAP_NAME_LIMIT = 64
 _MANAGED_URI = "/subscriptions/{sub-id}/resourcegroups/{group-name}/providers/microsoft.compute/disks/{disk-id}"
@@ -303,3 +304,24 @@ _CHECKS: Mapping[str, tuple[str, Check]] = {
 }
 _SECOND = {"cephfs": "cephFS"}  # what a second one is called, where that differs
 SOURCES = tuple(_CHECKS)
+
+
+def check_of(kind: str) -> Check:
+    """The check of one kind, for volumes of pods that have it alike."""
+    return _CHECKS[kind][1]
+
+
+def check_inline_iscsi(source: Object, path: str, faults: Faults) -> None:
+    """An iSCSI volume of a pod: its Secret is of the pod's namespace, and the texts say more."""
+    _needs("targetPortal")(source, path, faults)
+    found = Faults()
+    _check_iscsi({k: v for k, v in source.items() if k != "initiatorName"}, path, found)
+    unknown = {key for key in ("iqn", "initiatorName") if (source.get(key) or "")[:3] not in _INITIATORS}
+    for cause in found:
+        if cause.field == f"{path}.iqn" and source.get("iqn") and "iqn" in unknown:
+            faults.invalid(f"{path}.iqn", source["iqn"], _INITIATOR_TEXT)
+        elif cause.field != f"{path}.secretRef.name":
+            faults.append(cause)
+    if (initiator := source.get("initiatorName")) is not None and _initiator_fault(initiator):
+        text = _INITIATOR_TEXT if "initiatorName" in unknown else "must be valid format"
+        faults.invalid(f"{path}.initiatorname", initiator, text)

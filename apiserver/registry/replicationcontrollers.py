@@ -58,7 +58,7 @@ def _check_spec(spec: Object, faults: Faults, *, before: Object | None = None) -
         return
     found = at(template, "metadata.labels", {})
     check_selected(all(found.get(key) == value for key, value in selector.items()), template, "spec.template", faults)
-    check_pod_template(template, "spec.template", faults, before=before)
+    check_pod_template(template, "spec.template", faults)
     check_endless(template, "spec.template", "ReplicationController", faults)
 
 
@@ -135,7 +135,7 @@ def _check_pod_template(obj: Object, faults: Faults) -> None:
 
 def _check_pod_template_update(new: Object, old: Object, faults: Faults) -> None:
     check_meta_update(new, old, faults)
-    check_pod_template(new.get("template") or {}, "template", faults, before=old.get("template"))
+    check_pod_template(new.get("template") or {}, "template", faults)
 
 
 def _pod_template_warnings(new: Object, old: Object | None) -> list[str]:

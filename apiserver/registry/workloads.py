@@ -110,7 +110,7 @@ def check_replicated_template(spec: Object, owner: str, faults: Faults, *, befor
         faults.invalid("spec.selector", inner("meta.v1.LabelSelector", selector), "invalid label selector")
         return
     check_selected(is_selected(selector, template), template, "spec.template", faults)
-    check_pod_template(template, "spec.template", faults, before=before)
+    check_pod_template(template, "spec.template", faults)
     check_endless(template, "spec.template", owner, faults)
 
 
