@@ -32,7 +32,6 @@ from apiserver.watchcache import Entry
 from kubarium.machinery.errors import (
     AlreadyExists,
     ApiError,
-    Conflict,
     Invalid,
     KeyExists,
     KeyMissing,
@@ -44,9 +43,6 @@ from kubarium.machinery.errors import (
 
 NAME_TRIES = 8  # with generateName
 WRITE_TRIES = 200  # where others change the same object: each round one of them is done
-
-# Does not go through the resource's strategy, but whoever writes it owns the fields that change.
-TRACKED = ("finalize",)
 
 Change = Callable[[Object], Object]
 """From the object as it is (the callee's own copy) to the object as it shall be."""
@@ -312,7 +308,7 @@ class Writer:
             if part is not None:
                 await self._judge_update(job, part, new, old)
             updates.keep_times(new, old)
-            if new == old:
+            if new == old and not self._is_outdated(resource, entry, new):
                 return job.done(current)
             if job.dry_run:
                 return job.done(orjson.dumps(new))
@@ -328,6 +324,12 @@ class Writer:
         if is_policy(resource):
             await self._seen(revision)
         return job.done(served(resource, codec.with_revision(data, revision)))
+
+    def _is_outdated(self, resource: ResourceDef, entry: Entry, obj: Object) -> bool:
+        """Whether an object would now be stored in another form than it is: its kind has another schema since."""
+        if resource.custom is None or resource.from_storage is None:
+            return False
+        return stored(resource, obj) != codec.decode(entry.data)
 
     def _check_version(self, job: Job, new: Object, old: Object) -> None:
         metadata, was, resource = objectmeta.metadata_of(new), old["metadata"], job.resource
@@ -351,7 +353,7 @@ class Writer:
             strategy.default(new)
         if job.applied is not None:
             new["metadata"]["managedFields"] = job.applied
-        elif part is not None or subresource in TRACKED:
+        elif part is not None:
             updates.track_update(resource, subresource, new, old, job.manager, self.now())
         if subresource == "scale":
             updates.scale_times(new, old)
@@ -400,8 +402,6 @@ class Writer:
         await self._admission.admit(attributes)
         await self._admission.validate(attributes)
         plan = deletion.plan_delete(resource, obj, wanted, self._clock())
-        if not plan.changed and not plan.remove and is_ending_namespace(resource, obj):
-            raise ending_namespace(resource, request.name)
         body = await self._carry_out(job, entry, plan)
         if plan.remove and (resource.custom is not None or resource.plural not in deletion.RETURNS_OBJECT):
             return job.done(replies.deleted(resource, request.name, obj["metadata"]["uid"]))
@@ -458,7 +458,8 @@ def part_of(strategy: Strategy, subresource: str) -> Part | None:
 
 def check(resource: ResourceDef, obj: Object, causes: Sequence[StatusCause]) -> None:
     if causes:
-        raise Invalid.of(resource.group, resource.kind, obj["metadata"].get("name", ""), causes)
+        group = resource.storage[0] if resource.storage else resource.group
+        raise Invalid.of(group, resource.kind, obj["metadata"].get("name", ""), causes)
 
 
 def stored(resource: ResourceDef, obj: Object) -> Object:
@@ -473,15 +474,3 @@ def check_preconditions(resource: ResourceDef, obj: Object, wanted: DeleteOption
     ):
         if asked is not None and asked != found:
             raise replies.delete_precondition(resource, metadata["name"], name, asked, found)
-
-
-def is_ending_namespace(resource: ResourceDef, obj: Object) -> bool:
-    return resource.plural == "namespaces" and not resource.group and bool(obj["metadata"].get("deletionTimestamp"))
-
-
-def ending_namespace(resource: ResourceDef, name: str) -> Conflict:
-    text = (
-        "The system is ensuring all content is removed from this namespace.  Upon completion, this namespace will "
-        "automatically be purged by the system."
-    )
-    return replies.conflict(resource, name, text)

@@ -48,7 +48,7 @@ def check_type(obj: Object, group: str, version: str, kind: str) -> None:
         raise Invalid.of(own_group, found, str(name or ""), causes)
 
 
-def coerced(obj: Object, node: Node, *, lenient: bool = False) -> list[str]:
+def coerced(obj: Object, node: Node, *, lenient: bool = False, defaults: bool = True) -> list[str]:
     """Bring an object into written form, in place: metadata typed, unknown fields gone, defaults filled in.
 
     Returns the paths of unknown fields in upstream's order. Raises BadObject.
@@ -59,7 +59,8 @@ def coerced(obj: Object, node: Node, *, lenient: bool = False) -> list[str]:
             obj["metadata"] = embedded.read_metadata(obj["metadata"], "metadata", unknown, lenient=lenient)
         metadata = obj.get("metadata")
         unknown += pruning.prune(obj, node)
-        pruning.drop_nulls(obj, node)
+        if defaults:
+            pruning.drop_nulls(obj, node)
         found: list[str] = []
         embedded.coerce(obj, node, "", found, lenient=lenient)
         unknown += sorted(found)
@@ -67,7 +68,8 @@ def coerced(obj: Object, node: Node, *, lenient: bool = False) -> list[str]:
         raise BadObject(str(err)) from err
     if metadata is not None:
         obj["metadata"] = metadata
-    defaulting.fill(obj, node)
+    if defaults:
+        defaulting.fill(obj, node)
     return unknown
 
 

@@ -18,10 +18,6 @@ def copied(value: Any) -> Any:
     return [copied(item) for item in value] if isinstance(value, list) else value
 
 
-def has_defaults(node: Node) -> bool:
-    return any(inner.default is not None for inner in node.walk())
-
-
 def fill(value: Any, node: Node | None) -> None:
     if node is None:
         return

@@ -15,7 +15,7 @@ from typing import Any
 from apiserver.custom import bodies, decoding, defaulting, jsonpath, owned
 from apiserver.custom.columns import columns
 from apiserver.custom.scale import ScalePaths
-from apiserver.custom.strategy import Judge
+from apiserver.custom.strategy import Judge, strategy
 from apiserver.custom.structural import Node, NotStructural, structural
 from apiserver.fieldmanager.roots import SYSTEM, SYSTEM_METADATA, Root
 from apiserver.registry import priorities
@@ -29,7 +29,8 @@ _ANYTHING = Node({"type": "object", "x-kubernetes-preserve-unknown-fields": True
 class CustomKind:
     """What the pipeline needs to know of a custom kind beyond its ResourceDef: one version of one definition."""
 
-    def __init__(self, definition: Object, version: Object) -> None:
+    def __init__(self, definition: Object, version: Object, nodes: Mapping[str, Node]) -> None:
+        """`nodes`: the schemas of all versions."""
         spec = definition["spec"]
         self.definition = definition
         self.group: str = spec["group"]
@@ -38,7 +39,8 @@ class CustomKind:
         self.namespaced: bool = spec["scope"] == "Namespaced"
         self.terminating = bool(definition["metadata"].get("deletionTimestamp"))
         self.schema: Object = (version.get("schema") or {}).get("openAPIV3Schema") or {}
-        self.node = node_of(self.schema)
+        self._nodes = nodes
+        self.node = nodes[self.version]
         subresources = version.get("subresources") or {}
         self.has_status = "status" in subresources
         self.scale = scale_paths(subresources.get("scale"))
@@ -96,10 +98,19 @@ class CustomKind:
         return bodies.applied(self, value)
 
     def served(self, obj: Object) -> Object:
-        """A stored object as this version serves it."""
-        obj["apiVersion"] = self.api_version
-        decoding.coerced(obj, self.node, lenient=True)
+        """A stored object as this version serves it: in the form of its own version, then in that of this one."""
+        node = self._nodes.get(obj["apiVersion"].rpartition("/")[2], self.node)
+        decoding.coerced(obj, node, lenient=True)
+        if node is not self.node:
+            obj["apiVersion"] = self.api_version
+            decoding.coerced(obj, self.node, lenient=True, defaults=False)
         return obj
+
+    def kept(self, obj: Object, version: str) -> Object:
+        """An object as it is stored in another version. Conversion (strategy None) changes nothing but apiVersion."""
+        found: Object = {**defaulting.copied(obj), "apiVersion": f"{self.group}/{version}"}
+        decoding.coerced(found, self._nodes[version], lenient=True, defaults=False)
+        return found
 
 
 def node_of(schema: Object) -> Node:
@@ -126,8 +137,11 @@ def resources(definition: Object) -> tuple[ResourceDef, ...]:
     storage = next(version["name"] for version in spec["versions"] if version.get("storage"))
     selectors = {path: read for version in spec["versions"] for path, read in field_selectors(version).items()}
     plain = len(found) == 1 and definition["metadata"].get("generation", 1) == 1
+    nodes = {
+        name: node_of((version.get("schema") or {}).get("openAPIV3Schema") or {}) for name, version in found.items()
+    }
     return tuple(
-        _resource(definition, found[name], names, storage, selectors, plain)
+        _resource(definition, CustomKind(definition, found[name], nodes), found[name], names, storage, selectors, plain)
         for name in priorities.versions_in_order(spec["group"], found)
         if found[name].get("served")
     )
@@ -135,6 +149,7 @@ def resources(definition: Object) -> tuple[ResourceDef, ...]:
 
 def _resource(
     definition: Object,
+    custom: CustomKind,
     version: Object,
     names: Object,
     storage: str,
@@ -142,7 +157,6 @@ def _resource(
     plain: bool,
 ) -> ResourceDef:
     """`plain`: what is stored is as it is served, because there was never another schema."""
-    custom = CustomKind(definition, version)
     own = field_selectors(version)
     subresources = tuple(name for name in ("status", "scale") if name in (version.get("subresources") or {}))
     return ResourceDef(
@@ -157,27 +171,16 @@ def _resource(
         verbs=VERBS,
         subresources=subresources,
         columns=columns(version.get("additionalPrinterColumns") or ()),
-        strategy=strategy_of(custom),
+        strategy=strategy(custom),
         field_selectors={path: selectors[path] for path in own},
         storage=(custom.group, definition["spec"]["names"]["plural"]),
-        to_storage=None if storage == custom.version else restorer(f"{custom.group}/{storage}"),
+        to_storage=None if storage == custom.version else (lambda obj: custom.kept(obj, storage)),
         from_storage=None if plain else custom.served,
         deprecation=deprecation(definition["spec"], version),
         storage_version_hash=version_hash(custom.group, storage, custom.kind),
         list_kind=names.get("listKind") or f"{names['kind']}List",
         custom=custom,
     )
-
-
-def strategy_of(custom: CustomKind) -> Any:
-    from apiserver.custom.strategy import strategy
-
-    return strategy(custom)
-
-
-def restorer(api_version: str) -> Callable[[Object], Object]:
-    """To the version that is stored; conversion between versions changes nothing else (strategy None)."""
-    return lambda obj: {**obj, "apiVersion": api_version}
 
 
 def accepted_names(definition: Object) -> Object:
@@ -224,10 +227,3 @@ def version_hash(group: str, version: str, kind: str) -> str:
     """What tells clients that objects are stored in another form than before."""
     digest = hashlib.sha256(f"{group}/{version}/{kind}".encode()).digest()
     return base64.b64encode(digest[:8]).decode()
-
-
-def has_defaults(definition: Object) -> bool:
-    return any(
-        defaulting.has_defaults(node_of((v.get("schema") or {}).get("openAPIV3Schema") or {}))
-        for v in definition["spec"]["versions"]
-    )
