@@ -656,23 +656,33 @@ class _SharedRead:
 
     def __init__(self, read: Callable[[], Awaitable[int]]) -> None:
         self._read = read
-        self._running: asyncio.Task[int] | None = None
-        self._next: asyncio.Task[int] | None = None
+        self._waiting: list[asyncio.Future[int]] = []
+        self._task: asyncio.Task[None] | None = None
 
     async def result(self) -> int:
-        if self._next is None:
-            self._next = asyncio.create_task(self._run(self._running), name="watchcache/revision")
-            self._next.add_done_callback(_mark_retrieved)
-        return await asyncio.shield(self._next)
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="watchcache/revision")
+        return await future
 
-    async def _run(self, previous: asyncio.Task[int] | None) -> int:
-        if previous is not None and not previous.done():
-            await asyncio.wait([previous])
-        self._running, self._next = self._next, None
-        return await self._read()
-
-
-def _mark_retrieved(task: asyncio.Task[int]) -> None:
-    """An error that no caller waits for any more is nobody's."""
-    if not task.cancelled():
-        task.exception()
+    async def _run(self) -> None:
+        """Read as long as somebody waits. An error is that of all who shared the read."""
+        waiting: list[asyncio.Future[int]] = []
+        try:
+            while self._waiting:
+                waiting, self._waiting = self._waiting, []
+                try:
+                    revision = await self._read()
+                except Exception as err:  # theirs, all of them
+                    for future in waiting:
+                        if not future.done():
+                            future.set_exception(err)
+                else:
+                    for future in waiting:
+                        if not future.done():
+                            future.set_result(revision)
+        finally:
+            self._task = None
+            for future in (*waiting, *self._waiting):
+                future.cancel()
