@@ -503,6 +503,7 @@ def _listening() -> str:
 
 def with_token(pod: dict) -> dict:
     """What the ServiceAccount admission adds to a pod (a stand-alone API server leaves it out)."""
+    pod["spec"]["serviceAccountName"] = "default"
     mount_token(pod["spec"], "kube-api-access-test")
     return pod
 
