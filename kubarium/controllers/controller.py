@@ -53,6 +53,9 @@ INDEXERS: Mapping[str, Mapping[str, Callable[[Any], Any]]] = {
     "services": _NAMESPACE,
     "resourcequotas": _NAMESPACE,
     "jobs": {**_NAMESPACE, **_OWNER},
+    "statefulsets": _NAMESPACE,
+    "daemonsets": _NAMESPACE,
+    "controllerrevisions": {**_NAMESPACE, **_OWNER},
     "poddisruptionbudgets": _NAMESPACE,
     "endpointslices": {
         BY_SERVICE: lambda obj: [f"{obj.metadata.namespace}/{obj.metadata.labels.get(SERVICE_NAME, '')}"]

@@ -28,6 +28,7 @@ from kubarium.controllers.replicaset import ReplicaSetController, ReplicationCon
 from kubarium.controllers.resourcequota import ResourceQuotaController
 from kubarium.controllers.rootca import RootCaPublisher
 from kubarium.controllers.serviceaccount import ServiceAccountController
+from kubarium.controllers.statefulsets.controller import StatefulSetController
 from kubarium.controllers.storageprotection import (
     ClaimProtectionController,
     ClassProtectionController,
@@ -59,6 +60,7 @@ CONTROLLERS: tuple[type[Controller[Any]], ...] = (
     Signer,
     Cleaner,
     JobController,
+    StatefulSetController,
     DisruptionController,
     ClaimProtectionController,
     VolumeProtectionController,
