@@ -1,6 +1,7 @@
-"""The store in etcd v3, on aetcd's generated stubs with a watch loop of our own.
+"""The store in etcd v3, on aetcd's messages with calls and a watch loop of our own.
 
-aetcd's own watcher hides cancellation, header revisions and compaction, which are what a watch cache lives on. Every
+aetcd's own watcher hides cancellation, header revisions and compaction, which are what a watch cache lives on; and
+grpc.aio below it took more time than all the rest of a write. Every
 write is one transaction on one key, so that each has a revision of its own; many are in flight on one connection. A
 write that fails with StoreUnavailable may or may not have happened: it is never repeated here.
 
@@ -13,15 +14,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-import grpc.aio
 from aetcd import rpc
-from grpc.aio import EOF  # type: ignore[attr-defined]  # grpc-stubs 1.53 lacks it
 
 from apiserver.store.base import KeyValue, Page, Progress, StoreEvent, prefix_end
+from apiserver.store.grpcclient import (
+    INVALID_ARGUMENT,
+    OUT_OF_RANGE,
+    Connection,
+    GrpcError,
+    open_connection,
+)
 from kubarium.machinery.errors import (
     Compacted,
     FutureRevision,
@@ -30,6 +37,7 @@ from kubarium.machinery.errors import (
     RevisionMismatch,
     StoreError,
     StoreUnavailable,
+    ValueTooLarge,
 )
 
 log = logging.getLogger(__name__)
@@ -39,26 +47,8 @@ LEASE_KEYS: Final = 1000  # keys on one lease: expiring many at once would stall
 LEASE_SHARE: Final = 0.05  # of the time to live, and at most LEASE_SHARE_MAX_S: how much later a shared lease may end
 LEASE_SHARE_MAX_S: Final = 60.0
 DELETE_EVENT: Final = 1
-CHANNEL_OPTIONS: Final = (
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.use_local_subchannel_pool", 1),
-)
-
-
-@dataclass(slots=True)
-class _Connection:
-    """One channel to one member and the stubs on it."""
-
-    channel: grpc.aio.Channel
-    kv: Any
-    watch: Any
-    lease: Any
+RANGE, TXN, COMPACT = "/etcdserverpb.KV/Range", "/etcdserverpb.KV/Txn", "/etcdserverpb.KV/Compact"
+WATCH, GRANT = "/etcdserverpb.Watch/Watch", "/etcdserverpb.Lease/LeaseGrant"
 
 
 @dataclass(slots=True)
@@ -80,14 +70,15 @@ class EtcdStore:
         self._endpoints = tuple(endpoints)
         self._timeout_s = timeout_s
         self._current = 0
-        self._connections: dict[str, _Connection] = {}
+        self._connections: dict[str, Connection] = {}
+        self._connecting = asyncio.Lock()
         self._leases: dict[int, _Lease] = {}
         self._granting = asyncio.Lock()  # one grant at a time, so that keys created together share it
         self._closed = False
 
     async def revision(self) -> int:
         request = rpc.RangeRequest(key=EVERYTHING, count_only=True)
-        response = await self._call(lambda c: c.kv.Range(request, timeout=self._timeout_s))
+        response = await self._call(RANGE, request, rpc.RangeResponse)
         return int(response.header.revision)
 
     def revision_now(self) -> int | None:
@@ -95,20 +86,20 @@ class EtcdStore:
 
     async def get(self, key: str, revision: int = 0) -> KeyValue | None:
         request = rpc.RangeRequest(key=key.encode(), revision=revision)
-        response = await self._call(lambda c: c.kv.Range(request, timeout=self._timeout_s))
+        response = await self._call(RANGE, request, rpc.RangeResponse)
         return _key_value(response.kvs[0]) if response.kvs else None
 
     async def list(self, prefix: str, *, start: str = "", limit: int = 0, revision: int = 0) -> Page:
         first, end = _span(prefix)
         request = rpc.RangeRequest(key=max(first, start.encode()), range_end=end, limit=limit, revision=revision)
-        response = await self._call(lambda c: c.kv.Range(request, timeout=self._timeout_s))
+        response = await self._call(RANGE, request, rpc.RangeResponse)
         items = tuple(map(_key_value, response.kvs))
         return Page(items, revision or response.header.revision, response.count - len(items))
 
     async def count(self, prefix: str) -> int:
         first, end = _span(prefix)
         request = rpc.RangeRequest(key=first, range_end=end, count_only=True)
-        response = await self._call(lambda c: c.kv.Range(request, timeout=self._timeout_s))
+        response = await self._call(RANGE, request, rpc.RangeResponse)
         return int(response.count)
 
     async def create(self, key: str, value: bytes, *, ttl_s: int = 0) -> int:
@@ -135,7 +126,7 @@ class EtcdStore:
     async def compact(self, revision: int) -> None:
         request = rpc.CompactionRequest(revision=revision)
         try:
-            await self._call(lambda c: c.kv.Compact(request, timeout=self._timeout_s))
+            await self._call(COMPACT, request, rpc.CompactionResponse)
         except Compacted:
             log.debug("store: already compacted beyond revision %d", revision)
 
@@ -146,31 +137,32 @@ class EtcdStore:
             key=EVERYTHING, range_end=EVERYTHING, start_revision=max(after, 1), prev_kv=True
         )
         first = prefix.encode()
-        endpoint, connection = self._connection()
-        stream = connection.watch.Watch()
+        endpoint, connection = await self._connection()
         try:
-            await stream.write(rpc.WatchRequest(create_request=create))
+            stream = connection.stream(WATCH)
+        except GrpcError as err:
+            raise self._translate(endpoint, err) from err
+        try:
+            stream.write(rpc.WatchRequest(create_request=create).SerializeToString())
             while True:
-                response = await stream.read()
-                if response is EOF:
-                    raise StoreUnavailable(f"etcd {endpoint} ended the watch")
-                if response.canceled:
-                    raise _watch_refusal(endpoint, after, response)
-                if response.created:
-                    yield Progress(after)  # it stands
-                if not response.events:
-                    continue
-                reached = response.events[-1].kv.mod_revision
-                wanted = (e for e in response.events if e.kv.mod_revision > after and e.kv.key.startswith(first))
-                events = tuple(map(_event, wanted))
+                events: list[StoreEvent] = []
+                reached, stands = 0, False
+                for response in map(rpc.WatchResponse.FromString, await stream.read()):
+                    if response.canceled:
+                        raise _watch_refusal(endpoint, after, response)
+                    stands = stands or response.created
+                    for event in response.events:
+                        reached = event.kv.mod_revision
+                        if reached > after and event.kv.key.startswith(first):
+                            events.append(_event(event))
+                if stands:
+                    yield Progress(after)
                 if events:
-                    yield events
+                    yield tuple(events)
                 if reached > after and (not events or events[-1].revision < reached):
                     yield Progress(reached)
-        except grpc.aio.AioRpcError as err:
+        except GrpcError as err:
             raise self._translate(endpoint, err) from err
-        except asyncio.InvalidStateError as err:  # grpc.aio, when the channel is closed under a stream
-            raise StoreUnavailable(f"the watch at etcd {endpoint} was closed") from err
         finally:
             stream.cancel()
 
@@ -178,54 +170,66 @@ class EtcdStore:
         self._closed = True
         connections, self._connections = self._connections, {}
         for connection in connections.values():
-            await connection.channel.close(None)
+            connection.close()
 
-    def _connection(self) -> tuple[str, _Connection]:
-        if self._closed:
-            raise StoreUnavailable("the store is closed")
+    async def _connection(self) -> tuple[str, Connection]:
+        """The endpoint in use and a connection to it. Raises StoreUnavailable."""
         endpoint = self._endpoints[self._current]
         found = self._connections.get(endpoint)
-        if found is None:
-            channel = grpc.aio.insecure_channel(endpoint, options=CHANNEL_OPTIONS)
-            found = _Connection(channel, rpc.KVStub(channel), rpc.WatchStub(channel), rpc.LeaseStub(channel))
-            self._connections[endpoint] = found
-        return endpoint, found
+        if found is not None and not found.closed and not self._closed:
+            return endpoint, found
+        async with self._connecting:
+            if self._closed:
+                raise StoreUnavailable("the store is closed")
+            endpoint = self._endpoints[self._current]
+            found = self._connections.get(endpoint)
+            if found is None or found.closed:
+                host, _, port = endpoint.rpartition(":")
+                try:
+                    found = self._connections[endpoint] = await open_connection(
+                        host.strip("[]"), int(port), self._timeout_s
+                    )
+                except GrpcError as err:
+                    raise self._translate(endpoint, err) from err
+            return endpoint, found
 
-    async def _call(self, call: Callable[[_Connection], Awaitable[Any]]) -> Any:
-        endpoint, connection = self._connection()
+    async def _call(self, method: str, request: Any, answer: Any) -> Any:
+        """`answer` is the type of the answer. The call goes on though the caller is cancelled."""
+        endpoint, connection = await self._connection()
         try:
-            return await call(connection)
-        except grpc.aio.AioRpcError as err:
+            return answer.FromString(await connection.unary(method, request.SerializeToString(), self._timeout_s))
+        except GrpcError as err:
             translated = self._translate(endpoint, err)
             if isinstance(translated, Compacted):
                 translated = Compacted(str(translated), await self._oldest_revision())
             raise translated from err
-        except (grpc.aio.UsageError, asyncio.InvalidStateError) as err:
-            raise StoreUnavailable(f"the connection to etcd {endpoint} was closed") from err
 
-    def _translate(self, endpoint: str, err: grpc.aio.AioRpcError) -> StoreError:
+    def _translate(self, endpoint: str, err: GrpcError) -> StoreError:
         """The store's error for a gRPC one; after one that speaks against the member the next call goes to another."""
-        text = err.details() or ""
-        if err.code() is grpc.StatusCode.OUT_OF_RANGE:  # etcd has one code for both, and tells them apart by text alone
+        text = err.details
+        if err.code == OUT_OF_RANGE:  # etcd has one code for both, and tells them apart by text alone
             return Compacted(text) if "compacted" in text else FutureRevision(text)
+        if err.code == INVALID_ARGUMENT and "too large" in text:
+            return ValueTooLarge(text)
         if self._endpoints[self._current] == endpoint:
             self._current = (self._current + 1) % len(self._endpoints)
-        return StoreUnavailable(f"etcd {endpoint}: {err.code().name}: {text}")
+        return StoreUnavailable(f"etcd {endpoint}: {text}")
 
     async def _oldest_revision(self) -> int:
         """The revision of the last compaction, when there was one: etcd tells it only to watches that come too late."""
         first = rpc.WatchCreateRequest(key=EVERYTHING, start_revision=1)
-        _, connection = self._connection()
-        stream = connection.watch.Watch(timeout=self._timeout_s)
-        try:
-            await stream.write(rpc.WatchRequest(create_request=first))
-            while (response := await stream.read()) is not EOF:
-                if response.compact_revision:
-                    return int(response.compact_revision)
-        except grpc.aio.AioRpcError as err:
-            log.debug("store: the compacted revision is not to be had: %s", err.details())
-        finally:
-            stream.cancel()
+        _, connection = await self._connection()
+        with suppress(GrpcError, TimeoutError):
+            stream = connection.stream(WATCH)
+            try:
+                stream.write(rpc.WatchRequest(create_request=first).SerializeToString())
+                async with asyncio.timeout(self._timeout_s):
+                    while True:
+                        for response in map(rpc.WatchResponse.FromString, await stream.read()):
+                            if response.compact_revision:
+                                return int(response.compact_revision)
+            finally:
+                stream.cancel()
         return 0
 
     async def _transaction(self, key: str, expected: int, operation: Any) -> Any:
@@ -234,7 +238,7 @@ class EtcdStore:
         guard = rpc.Compare(result=rpc.Compare.EQUAL, target=rpc.Compare.MOD, key=raw, mod_revision=expected)
         look = rpc.RequestOp(request_range=rpc.RangeRequest(key=raw, keys_only=True))
         request = rpc.TxnRequest(compare=[guard], success=[operation], failure=[look] if expected else [])
-        return await self._call(lambda c: c.kv.Txn(request, timeout=self._timeout_s))
+        return await self._call(TXN, request, rpc.TxnResponse)
 
     async def _lease_for(self, ttl_s: int) -> int:
         """A lease that lasts at least `ttl_s`, shared by the keys of the same time to live; 0 for none."""
@@ -246,7 +250,7 @@ class EtcdStore:
             if lease is None or now > lease.until or lease.keys >= LEASE_KEYS:
                 share_s = min(ttl_s * LEASE_SHARE, LEASE_SHARE_MAX_S)
                 request = rpc.LeaseGrantRequest(TTL=ttl_s + round(share_s))
-                response = await self._call(lambda c: c.lease.LeaseGrant(request, timeout=self._timeout_s))
+                response = await self._call(GRANT, request, rpc.LeaseGrantResponse)
                 lease = self._leases[ttl_s] = _Lease(response.ID, now + share_s)
             lease.keys += 1
             return lease.id

@@ -51,6 +51,10 @@ class FutureRevision(StoreError):
     """The revision asked for has not been reached."""
 
 
+class ValueTooLarge(StoreError):
+    """The store takes no value of that size."""
+
+
 class StoreUnavailable(StoreError):
     """The store does not answer; trying again later may help."""
 
