@@ -45,7 +45,7 @@ _TEXTS = (
     (re.compile(r"192\.0\.2\.2:\d+"), "192.0.2.2:PORT"),
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z"), "TIME"),
 )
-_AGE = re.compile(r"^\d+(s|m|ms)$")
+_AGE = re.compile(r"^(\d+[smhdy])+$|^\d+ms$")
 
 
 def cases() -> Iterator[tuple[str, list[Json]]]:
