@@ -52,7 +52,8 @@ _LABEL_TEXT = _regex_error(
 )
 _UNDERSCORES = r"_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*"
 _UNDERSCORES_TEXT = _regex_error(
-    f"a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', {_ALNUM_ENDS}",
+    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, "
+    f"'_', '-' or '.', {_ALNUM_ENDS}",
     _UNDERSCORES,
     "example.com",
 )

@@ -65,7 +65,9 @@ def check_pod_annotations(annotations: Object, spec: Object, path: str, faults: 
         faults.invalid(f"{path}[{MIRROR}]", annotations[MIRROR], text)
     if DELETION_COST in annotations and not _is_cost(annotations[DELETION_COST]):
         faults.invalid(f"{path}[{DELETION_COST}]", annotations[DELETION_COST], "must be a 32bit integer")
-    for key, value in sorted(annotations.items()):
+    for key, value in sorted(
+        annotations.items(), key=lambda pair: (pair[0].startswith(APP_ARMOR), pair[0] != SECCOMP_POD, pair[0])
+    ):
         if key == SECCOMP_POD or key.startswith(SECCOMP):
             _check_seccomp_name(value, f"{path}.{key}", faults)
         elif key.startswith(APP_ARMOR):

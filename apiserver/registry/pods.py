@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from apiserver.registry.base import Object, Part, ResourceDef, Strategy
 from apiserver.registry.cells import selectable
+from apiserver.registry.faults import Faults
 from apiserver.registry.meta import creating, keep_status, next_generation, status_only, updating
 from apiserver.registry.podannotations import settle_app_armor
 from apiserver.registry.pods_resize import check_resize, keep_but_resources
@@ -73,6 +74,7 @@ def prepare_status_update(new: Object, old: Object) -> None:
         if field in was:
             meta[field] = was[field]
     status, before = new.setdefault("status", {}), old.get("status") or {}
+    status.pop("nodeAllocatableResourceClaimStatuses", None)  # behind a feature that is off
     for field in ("qosClass", "observedGeneration"):
         if not status.get(field) and field in before:
             status[field] = before[field]
@@ -168,6 +170,18 @@ def _total(holders: list[Object], kind: str) -> Amounts:
     return {name: amount for name, amount in total.items() if amount.value > 0}
 
 
+def _check_resize(new: Object, old: Object, faults: Faults) -> None:
+    check_resize(new, old, qos_class(new["spec"]), faults)
+
+
+_PARTS = {
+    "ephemeralcontainers": Part(prepare_ephemeral, updating(check_ephemeral)),
+    "resize": Part(prepare_resize, updating(_check_resize)),
+}
+_SUBRESOURCES = (
+    "attach", "binding", "ephemeralcontainers", "eviction", "exec", "log", "portforward", "proxy", "resize", "status",
+)  # fmt: skip
+
 PODS = ResourceDef(
     "",
     "v1",
@@ -176,18 +190,7 @@ PODS = ResourceDef(
     "pod",
     short_names=("po",),
     categories=("all",),
-    subresources=(
-        "attach",
-        "binding",
-        "ephemeralcontainers",
-        "eviction",
-        "exec",
-        "log",
-        "portforward",
-        "proxy",
-        "resize",
-        "status",
-    ),  # fmt: skip
+    subresources=_SUBRESOURCES,
     storage_version_hash="xPOwRZ+Yhw8=",
     field_selectors=selectable(
         "spec.nodeName",
@@ -210,12 +213,7 @@ PODS = ResourceDef(
         validate_update=updating(check_update),
         validate_status_update=updating(check_status_update),
         warnings=lambda new, old: [] if old else pod_warnings(new),
-        parts={
-            "ephemeralcontainers": Part(prepare_ephemeral, updating(check_ephemeral)),
-            "resize": Part(
-                prepare_resize, updating(lambda new, old, f: check_resize(new, old, qos_class(new["spec"]), f))
-            ),
-        },
+        parts=_PARTS,
         graceful_delete=True,
         grace_period_s=grace_period_s,
     ),

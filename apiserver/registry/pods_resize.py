@@ -60,8 +60,6 @@ def check_resize(new: Object, old: Object, qos: str, faults: Faults) -> None:
     munged = copy.deepcopy(spec)
     if any((one.get("resources") or {}).get(kind) for one in (spec, was) for kind in ("requests", "limits")):
         _check_pod_level(munged, spec, was, faults)
-    if status.get("nodeAllocatableResourceClaimStatuses"):
-        faults.forbidden("spec", "pods with node allocatable resource claims cannot be resized")
     if _order_differs(spec, was, faults):
         return
     for kind in ("initContainers", "containers"):

@@ -12,8 +12,6 @@ from apiserver.registry.faults import Faults, inner
 from apiserver.registry.meta import check_immutable, check_meta_update
 from apiserver.registry.podannotations import check_annotations_update
 from apiserver.registry.podspec_parts import check_id, check_ids
-from apiserver.registry.resourcenames import is_native
-from kubarium.machinery.quantity import read_quantity
 
 _SYSTEM_CONDITIONS = ("PodScheduled", "Ready", "Initialized")
 _NOT_NEGATIVE = "must be a non-negative integer"
@@ -38,7 +36,6 @@ def check_status_update(new: Object, old: Object, faults: Faults) -> None:
     _check_transitions(status, was, spec, faults)
     _check_claims(status, spec, faults)
     _check_extended(status.get("extendedResourceClaimStatus"), spec, faults)
-    _check_allocatable(status, spec, faults)
     _check_addresses(status, was, faults)
     if ((spec.get("os") or {}).get("name") or "linux") in ("linux", "windows"):
         _check_users(status, (spec.get("os") or {}).get("name") == "windows", faults)
@@ -191,27 +188,6 @@ def _check_extended(status: Object | None, spec: Object, faults: Faults) -> None
         faults.required(f"{path}.resourceClaimName")
 
 
-def _check_allocatable(status: Object, spec: Object, faults: Faults) -> None:
-    known = {
-        c.get("resourceClaimName")
-        for c in (*(spec.get("resourceClaims") or ()), *(status.get("resourceClaimStatuses") or ()))
-    }
-    for i, one in enumerate(status.get("nodeAllocatableResourceClaimStatuses") or ()):
-        where, claim = f"status.nodeAllocatableResourceClaimStatuses[{i}]", one.get("resourceClaimName", "")
-        if not claim:
-            faults.required(f"{where}.resourceClaimName", "must not be empty")
-        if claim not in known:
-            faults.invalid(f"{where}.resourceClaimName", claim, "no mapping found in pod reference")
-        for key in ("containers", "resources"):
-            if not one.get(key):
-                faults.required(f"{where}.{key}", "must not be empty")
-        for name, amount in sorted((one.get("resources") or {}).items()):
-            if not is_native(name):
-                faults.invalid(f"{where}.resources[{name}]", name, "must be a node allocatable resource name")
-            if read_quantity(amount).value < 0:
-                faults.invalid(f"{where}.resources[{name}]", amount, "must be non-negative")
-
-
 # --- addresses
 
 
@@ -231,6 +207,9 @@ def _check_ips(status: Object, was: Object, key: str, kind: str, faults: Faults)
         if ip not in before:
             faults.each(f"status.{key}[{i}]", ip, names.ip_address(ip))
     parsed = [parse_ip(ip) for ip in ips]
+    if len(ips) > 1 and None in parsed:
+        wrong = parsed.index(None)
+        faults.internal(f"status.{key}", f"failed to check for dual stack with error:invalid IP[{wrong}]: {ips[wrong]}")
     versions = {ip.version for ip in parsed if ip is not None}
     if len(ips) > 1 and (len(ips) > 2 or None in parsed or len(versions) != 2):
         text = "may specify no more than one IP for each IP family"

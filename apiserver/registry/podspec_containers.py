@@ -22,7 +22,9 @@ _RESTART_POLICIES = ("Always", "Never", "OnFailure")
 _RULE_ACTIONS = ("Restart", "RestartAllContainers")
 _RESIZABLE, _RESIZE_POLICIES = ("cpu", "memory"), ("NotRequired", "RestartContainer")
 _MOST_RULES, _MOST_CODES = 20, 255
+_RULES_NEED_POLICY = "must specify restartPolicy when restart rules are used"
 _NOT_FOR_INIT = "may not be set for init containers without restartPolicy=Always"
+_POINTERS = ("restartPolicy", "lifecycle", *PROBES)  # what is there even when it is empty
 _NOT_EPHEMERAL = (  # in upstream's order
     "ports", "resources", "resizePolicy", "restartPolicy", "restartPolicyRules", *PROBES, "lifecycle",
 )  # fmt: skip
@@ -50,7 +52,10 @@ def check_init_containers(setting: Setting, path: str, faults: Faults) -> None:
     for i, container in enumerate(setting.spec.get("initContainers") or ()):
         where, name = f"{path}[{i}]", container.get("name", "")
         _check_common(container, setting, where, faults)
-        _check_restart(container, where, faults)
+        if container.get("restartPolicy") is not None or not container.get("restartPolicyRules"):
+            _check_restart(container, where, faults)
+        else:
+            faults.required(f"{where}.restartPolicy", _RULES_NEED_POLICY)
         if name in seen:
             faults.duplicate(f"{where}.name", name)
         elif name:
@@ -86,7 +91,7 @@ def check_ephemeral_containers(setting: Setting, path: str, faults: Faults) -> N
         if (target := container.get("targetContainerName")) and target not in others:
             faults.not_found(f"{where}.targetContainerName", target)
         for key in _NOT_EPHEMERAL:
-            if container.get(key):
+            if container.get(key) or (key in _POINTERS and container.get(key) is not None):
                 faults.forbidden(f"{where}.{key}", "cannot be set for an Ephemeral Container")
         for j, mount in enumerate(container.get("volumeMounts") or ()):
             for key in ("subPath", "subPathExpr"):
@@ -173,7 +178,7 @@ def _check_restart(container: Object, path: str, faults: Faults) -> None:
     policy, rules = container.get("restartPolicy"), container.get("restartPolicyRules") or []
     if policy is None:
         if rules:
-            faults.required(f"{path}.restartPolicy", "must specify restartPolicy when restart rules are used")
+            faults.required(f"{path}.restartPolicy", _RULES_NEED_POLICY)
     elif policy not in _RESTART_POLICIES:
         faults.unsupported(f"{path}.restartPolicy", policy, _RESTART_POLICIES)
     if len(rules) > _MOST_RULES:

@@ -58,6 +58,8 @@ def default_pod(spec: Object) -> None:
     """What only the spec of a Pod gets, not that of a template."""
     default_pod_spec(spec)
     spec.setdefault("enableServiceLinks", True)
+    if spec["terminationGracePeriodSeconds"] < 0:
+        spec["terminationGracePeriodSeconds"] = 1
     containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
     for container in containers:
         resources = container.get("resources") or {}
@@ -92,10 +94,10 @@ def _default_pod_resources(spec: Object, resources: Object) -> None:
 
 
 def _pull_policy(image: str) -> str:
-    """Always for `:latest`, said or implied; a digest never changes."""
+    """Always for `:latest`, said or implied; a digest alone never changes."""
     name = image.rpartition("/")[2]
-    tag = "latest" if ":" not in name and "@" not in name else name.partition("@")[0].partition(":")[2]
-    return "Always" if tag == "latest" and "@" not in name else "IfNotPresent"
+    tag = "latest" if name and ":" not in name and "@" not in name else name.partition("@")[0].partition(":")[2]
+    return "Always" if tag == "latest" else "IfNotPresent"
 
 
 def _default_container(container: Object) -> None:
@@ -109,10 +111,13 @@ def _default_container(container: Object) -> None:
     for port in container.get("ports") or ():
         port.setdefault("protocol", "TCP")
     for variable in container.get("env") or ():
-        if ref := (variable.get("valueFrom") or {}).get("fieldRef"):
+        source = variable.get("valueFrom") or {}
+        if ref := source.get("fieldRef"):
             ref.setdefault("apiVersion", "v1")
+        if (ref := source.get("fileKeyRef")) is not None:
+            ref.setdefault("optional", False)
     for name in _PROBES:
-        if probe := container.get(name):
+        if (probe := container.get(name)) is not None:
             _default_probe(probe)
     (container.get("lifecycle") or {}).pop("stopSignal", None)
     for hook in (container.get("lifecycle") or {}).values():
@@ -135,7 +140,7 @@ def _default_probe(probe: Object) -> None:
         probe[field] = probe.get(field) or value  # zero stands for unset
     _default_http(probe)
     if (grpc := probe.get("grpc")) is not None:
-        grpc.setdefault("service", "")
+        grpc["service"] = grpc.get("service") or ""
 
 
 def _default_items(items: list[Object]) -> None:

@@ -73,7 +73,7 @@ def check_pod_security(spec: Object, path: str, faults: Faults) -> None:
     _check_windows(security.get("windowsOptions") or {}, f"{where}.windowsOptions", faults)
     _check_app_armor(security, where, faults)
     _check_policy(security, "supplementalGroupsPolicy", ("Merge", "Strict"), where, faults)
-    _check_policy(security, "seLinuxChangePolicy", ("MountOption", "Recursive"), where, faults)
+    _check_policy(security, "seLinuxChangePolicy", ("Recursive",), where, faults)
 
 
 def _check_policy(security: Object, key: str, allowed: tuple[str, ...], path: str, faults: Faults) -> None:

@@ -237,7 +237,7 @@ def _check_ephemeral(source: Object, path: str, faults: Faults) -> None:
     check_labels(meta.get("labels") or {}, f"{where}.metadata.labels", faults)
     for field in _META_FIELDS:
         if meta.get(field):
-            faults.forbidden(f"{where}.metadata.{'UID' if field == 'uid' else field}", "cannot be set")
+            faults.forbidden(f"{where}.metadata.{'uID' if field == 'uid' else field}", "cannot be set")
     persistentvolumeclaims.check_spec(template.get("spec") or {}, f"{where}.spec", faults)
 
 
