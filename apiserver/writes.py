@@ -178,9 +178,10 @@ class Writer:
         strategy = job.resource.strategy
         objectmeta.stamp_new(obj, uid=self._new_uid(), now=self.now())
         metadata = obj["metadata"]
-        if metadata.get("resourceVersion"):
+        if metadata.get("resourceVersion") and not job.dry_run:
             raise replies.unnamed_error("resourceVersion should not be set on objects to be created")
-        metadata.pop("resourceVersion", None)
+        if not metadata.get("resourceVersion"):
+            metadata.pop("resourceVersion", None)
         job.warnings.extend(strategy.prepare_create(obj) or ())
         if strategy.sign is not None:
             strategy.sign(obj, job.request.user)

@@ -5,7 +5,7 @@ Source: https://kubernetes.io/docs/concepts/scheduling-eviction/pod-priority-pre
 
 from __future__ import annotations
 
-from apiserver.admission.chain import CREATE, UPDATE, Attributes, Plugin, is_pods
+from apiserver.admission.chain import CREATE, DELETE, UPDATE, Attributes, Plugin, is_pods
 from apiserver.admission.policies import Policies
 from apiserver.registry.base import Object, Registry, ResourceDef
 from apiserver.state import State
@@ -21,9 +21,11 @@ class Priority(Plugin):
         self._classes = Policies(state, registry, "scheduling.k8s.io", "priorityclasses")
 
     def handles(self, resource: ResourceDef, subresource: str, operation: str) -> bool:
-        if subresource or operation not in (CREATE, UPDATE):
+        if subresource:
             return False
-        return is_pods(resource) or (resource.group, resource.plural) == ("scheduling.k8s.io", "priorityclasses")
+        if (resource.group, resource.plural) == ("scheduling.k8s.io", "priorityclasses"):
+            return operation in (CREATE, UPDATE, DELETE)
+        return is_pods(resource) and operation in (CREATE, UPDATE)
 
     async def admit(self, attributes: Attributes) -> None:
         if not is_pods(attributes.resource):
@@ -41,6 +43,10 @@ class Priority(Plugin):
 
     async def validate(self, attributes: Attributes) -> None:
         if is_pods(attributes.resource):
+            return
+        if attributes.operation == DELETE:
+            if attributes.name in SYSTEM_PRIORITIES:
+                raise attributes.forbidden("this is a system priority class and cannot be deleted")
             return
         assert attributes.obj is not None
         default = self._default() if attributes.obj.get("globalDefault") else None

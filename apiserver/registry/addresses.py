@@ -85,6 +85,26 @@ def strict_cidr(text: str) -> list[str]:
     return [] if text == shown else [f'must be in canonical form ("{shown}")']
 
 
+_LINK_LOCAL_MULTICAST = {4: ipaddress.ip_network("224.0.0.0/24"), 6: ipaddress.ip_network("ff02::/16")}
+
+
+def endpoint_ip(text: str) -> list[str]:
+    """Not every address may be an endpoint: no unspecified, loopback or link-local one."""
+    ip = parse_ip(text)
+    if ip is None:
+        return ["must be a valid IP address"]
+    checks = [
+        (ip.is_unspecified, f"may not be unspecified ({text})"),
+        (ip.is_loopback, "may not be in the loopback range (127.0.0.0/8, ::1/128)"),
+        (ip.is_link_local, "may not be in the link-local range (169.254.0.0/16, fe80::/10)"),
+        (
+            ip in _LINK_LOCAL_MULTICAST[ip.version],
+            "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)",
+        ),
+    ]
+    return [fault for found, fault in checks if found]
+
+
 def ip_warnings(text: str, path: str) -> list[str]:
     """What is told of a valid address in an odd form."""
     address = parse_ip(text)

@@ -8,6 +8,20 @@ from apiserver.registry.cells import AGE, NAME, at, field
 from apiserver.registry.faults import Faults
 from apiserver.registry.meta import check_meta, check_meta_update, creating, keep_generation, updating
 
+_ELECTION = ("strategy", "preferredHolder")  # of coordinated leader election, a feature that is off
+
+
+def _prepare(obj: Object) -> None:
+    for key in _ELECTION:
+        at(obj, "spec", {}).pop(key, None)
+
+
+def _prepare_update(new: Object, old: Object) -> None:
+    keep_generation(new, old)
+    for key in _ELECTION:
+        if at(old, f"spec.{key}", None) is None:
+            at(new, "spec", {}).pop(key, None)
+
 
 def _check_spec(obj: Object, faults: Faults) -> None:
     if (duration := at(obj, "spec.leaseDurationSeconds", None)) is not None and duration <= 0:
@@ -35,8 +49,9 @@ LEASES = ResourceDef(
     storage_version_hash="gqkMMb/YqFM=",
     columns=(NAME, Column("Holder", "string", "@LeaseSpec.holderIdentity", field("spec.holderIdentity")), AGE),
     strategy=Strategy(
+        prepare_create=_prepare,
         validate=creating(_check),
-        prepare_update=keep_generation,
+        prepare_update=_prepare_update,
         validate_update=updating(_check_update),
         allow_create_on_update=True,
         allow_unconditional_update=False,

@@ -1,6 +1,6 @@
 """Events: one kind in two API groups. They are stored in the form of the core group.
 
-Source: Kubernetes API reference, Event v1 and Event events.k8s.io/v1.
+Source: Kubernetes API reference, Event v1 and Event events.k8s.io/v1; k8s.io/kubernetes/pkg/apis/core/validation.
 """
 
 from __future__ import annotations
@@ -11,8 +11,16 @@ from typing import Any
 from apiserver.registry import names
 from apiserver.registry.base import Column, Object, ResourceDef, Strategy
 from apiserver.registry.cells import NAME, at, field, human_duration, selectable, since
-from apiserver.registry.faults import Faults
-from apiserver.registry.meta import check_meta_update, creating, keep_generation, updating
+from apiserver.registry.faults import Faults, inner
+from apiserver.registry.meta import (
+    IMMUTABLE,
+    check_accessor,
+    check_meta,
+    check_meta_update,
+    creating,
+    keep_generation,
+    updating,
+)
 
 TTL_S = 3600
 _NAMES = {  # events.k8s.io -> core
@@ -25,64 +33,133 @@ _NAMES = {  # events.k8s.io -> core
     "deprecatedCount": "count",
 }
 _CORE_NAMES = {core: new for new, core in _NAMES.items()}
-_LIMITS = {"action": 128, "reason": 128, "message": 1024, "reportingInstance": 128}
+# Written even where they are empty, in each form.
+_CORE_ZEROS: Object = {
+    "eventTime": None,
+    "firstTimestamp": None,
+    "involvedObject": {},
+    "lastTimestamp": None,
+    "reportingComponent": "",
+    "reportingInstance": "",
+    "source": {},
+}
+_LEFT_OUT = ("reportingController", "reportingInstance")  # by events.k8s.io, where they are empty
+_MAX_NAME, _MAX_MESSAGE = 128, 1024
+_UNSET = "needs to be unset"
 
 
 def to_core(event: Object) -> Object:
     """The core form of an events.k8s.io Event."""
-    return {_NAMES.get(k, k): v for k, v in event.items()} | {"apiVersion": "v1"}
+    return _CORE_ZEROS | {_NAMES.get(k, k): v for k, v in event.items()} | {"apiVersion": "v1"}
 
 
 def from_core(event: Object) -> Object:
     """The events.k8s.io form of a core Event."""
-    return {_CORE_NAMES.get(k, k): v for k, v in event.items()} | {"apiVersion": "events.k8s.io/v1"}
+    found = {_CORE_NAMES.get(k, k): v for k, v in event.items()} | {"apiVersion": "events.k8s.io/v1"}
+    for key in _LEFT_OUT:
+        if not found.get(key):
+            found.pop(key, None)
+    return found
+
+
+# --- validation, on the core form: faults carry its names in both groups. `reporter`: how the group calls the reporter.
+
+
+def _check_any(event: Object, reporter: str, faults: Faults) -> None:
+    """What both groups ask. An event that has an eventTime is one of the new kind."""
+    involved, namespace = at(event, "involvedObject.namespace"), event["metadata"].get("namespace", "")
+    path, text = "involvedObject.namespace", "does not match event.namespace"
+    if not event.get("eventTime"):
+        if namespace not in ((involved,) if involved else ("", "default")):
+            faults.invalid(path, involved, text)
+    else:
+        if not involved and namespace not in ("default", "kube-system"):
+            faults.invalid(path, involved, text)
+        _check_reporter(event, reporter, faults)
+    faults.each("namespace", namespace, names.dns1123_subdomain(namespace))
+
+
+def _check_reporter(event: Object, reporter: str, faults: Faults) -> None:
+    component = event.get("reportingComponent") or ""
+    if not component:
+        faults.required(reporter)
+    faults.each(reporter, component, names.qualified_name(component))
+    for key in ("reportingInstance", "action", "reason"):
+        if not (value := event.get(key)):
+            faults.required(key)
+        elif len(value.encode()) > _MAX_NAME:
+            faults.invalid(key, "", f"can have at most {_MAX_NAME} characters")
+    if len((event.get("message") or "").encode()) > _MAX_MESSAGE:
+        faults.invalid("message", "", f"can have at most {_MAX_MESSAGE} characters")
+
+
+def _check_series(event: Object, faults: Faults) -> None:
+    if (series := event.get("series")) is not None:
+        if series.get("count", 0) < 2:
+            faults.invalid("series.count", "", "should be at least 2")
+        if not series.get("lastObservedTime"):
+            faults.required("series.lastObservedTime")
 
 
 def _check_core(event: Object, faults: Faults) -> None:
     """The core API asks little: it is older than the rules."""
-    involved, namespace = at(event, "involvedObject.namespace"), event["metadata"].get("namespace", "")
-    agrees = namespace == involved if involved else namespace in ("", "default")
-    if not agrees:
-        faults.invalid("involvedObject.namespace", involved, "does not match event.namespace")
-    faults.each("namespace", namespace, names.dns1123_subdomain(namespace) if namespace else [])
+    check_accessor(event["metadata"], True, names.path_segment_name, faults)
+    _check_any(event, "reportingComponent", faults)
 
 
 def _check_new(event: Object, faults: Faults) -> None:
-    """What events.k8s.io asks on creation, in its own field names."""
-    _check_core(to_core(event), faults)
+    """What events.k8s.io asks of one that is made there."""
+    event = to_core(event)
+    _check_any(event, "reportingController", faults)
+    check_meta(event, True, names.name_is_subdomain, faults)
+    _check_series(event, faults)
     if not event.get("eventTime"):
         faults.required("eventTime")
-    _check_reporter(event, faults)
-    for key, limit in (("action", 128), ("reason", 128)):
-        if not event.get(key):
-            faults.required(key)
-        elif len(event[key]) > limit:
-            faults.too_long(key, limit)
-    if event.get("type") not in ("Normal", "Warning"):
-        faults.invalid("type", event.get("type", ""), f'has invalid value: "{event.get("type", "")}"')
-    if len(event.get("note", "")) > _LIMITS["message"]:
-        faults.invalid("note", event["note"], "can have at most 1024 characters")
+    if (kind := event.get("type") or "") not in ("Normal", "Warning"):
+        faults.invalid("type", "", f"has invalid value: {kind}")
+    for key in ("firstTimestamp", "lastTimestamp", "count"):
+        if event.get(key):
+            faults.invalid(key, "", _UNSET)
+    if any((event.get("source") or {}).values()):
+        faults.invalid("source", "", _UNSET)
 
 
-def _check_reporter(event: Object, faults: Faults) -> None:
-    if controller := event.get("reportingController"):
-        faults.each("reportingController", controller, names.qualified_name(controller))
-    else:
-        faults.required("reportingController")
-    if not (instance := event.get("reportingInstance")):
-        faults.required("reportingInstance")
-    elif len(instance) > _LIMITS["reportingInstance"]:
-        faults.invalid("reportingInstance", instance, "can have at most 128 characters")
-
-
-def _check_core_update(new: Object, old: Object, faults: Faults) -> None:
-    check_meta_update(new, old, faults)
-    _check_core(new, faults)
+def _check_core_update(new: Object, _old: Object, faults: Faults) -> None:
+    _check_any(new, "reportingComponent", faults)
 
 
 def _check_new_update(new: Object, old: Object, faults: Faults) -> None:
+    """Only its series may change."""
+    new, old = to_core(new), to_core(old)
+    _check_any(new, "reportingController", faults)
     check_meta_update(new, old, faults)
-    _check_core(to_core(new), faults)
+    if new.get("series") != old.get("series"):
+        _check_series(new, faults)
+    for key, shown in _FIXED:
+        now, was = new.get(key) or None, old.get(key) or None
+        if now != was:
+            value = inner(shown, now) if shown.startswith(("core.", "*")) else now if now else _EMPTY.get(shown)
+            faults.invalid(_CORE_PATHS.get(key, key), value, IMMUTABLE)
+
+
+_EMPTY: dict[str, Any] = {"": "", "count": 0, "time": None}
+_CORE_PATHS = {"reportingComponent": "reportingController"}
+_FIXED = (  # in the order in which they are looked at, the reason twice; with the type that shows a value
+    ("involvedObject", "core.v1.ObjectReference"),
+    ("reason", ""),
+    ("message", ""),
+    ("source", "core.v1.EventSource"),
+    ("firstTimestamp", "time"),
+    ("lastTimestamp", "time"),
+    ("count", "count"),
+    ("reason", ""),
+    ("type", ""),
+    ("eventTime", "time"),
+    ("action", ""),
+    ("related", "*core.v1.ObjectReference"),
+    ("reportingComponent", ""),
+    ("reportingInstance", ""),
+)
 
 
 # --- columns, on the core form

@@ -15,6 +15,7 @@ from kubarium.machinery.errors import StatusCause
 
 ANNOTATIONS_LIMIT_B = 256 * 1024
 IMMUTABLE = "field is immutable"
+_OWNER_FIELDS = ("apiVersion", "kind", "name", "uid", "controller", "blockOwnerDeletion")
 _STANDARD_FINALIZERS = ("kubernetes", "orphan", "foregroundDeletion")
 
 Check = Callable[[Object, Faults], None]
@@ -39,7 +40,7 @@ def check_annotations(annotations: Mapping[str, str], path: str, faults: Faults)
 def _check_owner_references(references: list[Object], path: str, faults: Faults) -> None:
     controller = ""
     for ref in references:
-        if not ref.get("apiVersion", "").rpartition("/")[2]:
+        if ref.get("apiVersion", "").count("/") > 1 or not ref.get("apiVersion", "").rpartition("/")[2]:
             faults.invalid(f"{path}.apiVersion", ref.get("apiVersion", ""), "version must not be empty")
         for field in ("kind", "name", "uid"):
             if not ref.get(field):
@@ -47,10 +48,12 @@ def _check_owner_references(references: list[Object], path: str, faults: Faults)
         if (ref.get("apiVersion"), ref.get("kind")) == ("v1", "Event"):
             faults.invalid(path, ref, "/v1, Kind=Event is disallowed from being an owner")
         if ref.get("controller"):
+            this = f"{ref.get('kind', '')}/{ref.get('name', '')}"
             if controller:
-                found = f'Found "true" in references for {controller} and {ref.get("name", "")}'
-                faults.invalid(path, references, f"Only one reference can have Controller set to true. {found}")
-            controller = ref.get("name", "")
+                found = f'Found "true" in references for {controller} and {this}'
+                shown = [{key: one[key] for key in _OWNER_FIELDS if key in one} for one in references]
+                faults.invalid(path, shown, f"Only one reference can have Controller set to true. {found}")
+            controller = this
 
 
 def _check_finalizers(finalizers: list[str], path: str, faults: Faults) -> None:

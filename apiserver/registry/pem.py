@@ -19,7 +19,7 @@ _BAD_SIGNATURE = {  # by the kind of key
     "ECPublicKey": "x509: ECDSA verification failure",
     "Ed25519": "x509: Ed25519 verification failure",
 }
-_REQUEST, _CERTIFICATE = "CERTIFICATE REQUEST", "CERTIFICATE"
+_REQUEST, _CERTIFICATE, _KEY = "CERTIFICATE REQUEST", "CERTIFICATE", "PRIVATE KEY"
 
 
 def _blocks(data: bytes) -> Iterator[tuple[str, bool, bytes]]:
@@ -75,3 +75,52 @@ def certificates_fault(text: str) -> str:
         except ValueError:
             return "x509: malformed certificate"
     return "" if found else "must contain at least one CERTIFICATE PEM block"
+
+
+def key_pair_fault(certificate: str, key: str) -> str:
+    """Why a certificate and a private key (base64 of PEM) do not go together; "" where they do.
+
+    Source: golang crypto/tls, X509KeyPair (texts).
+    """
+    if isinstance(first := _first_block(certificate, "certificate"), str):
+        return first
+    if isinstance(second := _first_block(key, "key"), str):
+        return second
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+
+    try:
+        public = x509.load_der_x509_certificate(first).public_key()
+    except ValueError:
+        return "x509: malformed certificate"
+    try:
+        private = serialization.load_der_private_key(second, None)
+    except (ValueError, TypeError):
+        return "tls: failed to parse private key"
+    own = private.public_key()
+    if type(own) is not type(public):
+        return "tls: private key type does not match public key type"
+    return "" if own == public else "tls: private key does not match public key"
+
+
+def _first_block(text: str, kind: str) -> bytes | str:
+    """DER of the first certificate or private key; a text where there is none."""
+    skipped = []
+    for label, _, der in _blocks(base64.b64decode(text)):
+        if label == _CERTIFICATE if kind == "certificate" else label.endswith(_KEY):
+            return der
+        skipped.append(label)
+    if not skipped:
+        return f"tls: failed to find any PEM data in {kind} input"
+    if kind == "certificate":
+        if len(skipped) == 1 and skipped[0].endswith(_KEY):
+            return (
+                "tls: failed to find certificate PEM data in certificate input, but did find a private key; "
+                "PEM inputs may have been switched"
+            )
+        wanted = 'failed to find "CERTIFICATE" PEM block'
+    elif skipped == [_CERTIFICATE]:
+        return "tls: found a certificate rather than a key in the PEM for the private key"
+    else:
+        wanted = 'failed to find PEM block with type ending in "PRIVATE KEY"'
+    return f"tls: {wanted} in {kind} input after skipping PEM blocks of the following types: [{' '.join(skipped)}]"

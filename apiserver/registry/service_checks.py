@@ -54,7 +54,7 @@ def _check(service: Object, old: Object | None, faults: Faults) -> None:
     check_related(service, old, faults)
     known = at(old or {}, "spec.externalIPs", [])
     for i, ip in enumerate(spec.get("externalIPs") or ()):
-        found = names.endpoint_ip(ip) if ip in known else addresses.legacy_ip(ip) or names.endpoint_ip(ip)
+        found = addresses.endpoint_ip(ip) if ip in known else addresses.legacy_ip(ip) or addresses.endpoint_ip(ip)
         faults.each(f"spec.externalIPs[{i}]", ip, found)
     if kind not in TYPES:
         faults.unsupported("spec.type", kind, TYPES)

@@ -24,6 +24,7 @@ _MICROS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z").fullmatch
 _BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?").fullmatch
 _INDEX = re.compile(r"\[\d+\]")
 _GO_LAYOUT = "2006-01-02T15:04:05Z07:00"
+_GO_MICRO_LAYOUT = "2006-01-02T15:04:05.000000Z07:00"
 
 
 class Report:
@@ -311,9 +312,20 @@ def _time_converter(kind: str) -> Convert:
             return None
         if as_is(value):
             return value
+        if micro and (wrong := _micro_fault(value)):
+            report.fail(f'parsing time "{value}" as "{_GO_MICRO_LAYOUT}": cannot parse {wrong}')
+            return None
         return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ" if micro else "%Y-%m-%dT%H:%M:%SZ")
 
     return convert
+
+
+def _micro_fault(text: str) -> str:
+    """Where a time has not six digits of a second: Go's layout asks for just as many."""
+    rest = text[19:]
+    if not re.match(r"[.,]\d{6}", rest):
+        return f'"{rest}" as ".000000"'
+    return f'"{rest[7:]}" as "Z07:00"' if rest[7:8].isdigit() else ""
 
 
 def _moment(text: str) -> datetime:
