@@ -266,8 +266,11 @@ class GrpcDoor:
                     async for batch in batches:
                         if not batch:  # the watch stands: the first says no more than that
                             await context.send_initial_metadata(())
-                        for event in batch:
-                            yield event.view("grpc", _encode)
+                        elif message.batches:
+                            yield batch.joined(_item)
+                        else:
+                            for event in batch:
+                                yield event.view("grpc", _encode)
         except Exception as err:
             failure = _failure(err, "Watch")
             code = failure.status_code
@@ -287,6 +290,15 @@ def _serialize(reply: Any) -> bytes:
 
 def _encode(event: Event) -> bytes:
     return api_pb2.WatchEvent(type=event.type, object=event.data).SerializeToString()
+
+
+def _item(event: Event) -> bytes:
+    """An event as an element of WatchEvent.more: joined, they are a message."""
+    return event.view("grpc item", _encode_item)
+
+
+def _encode_item(event: Event) -> bytes:
+    return api_pb2.WatchEvent(more=[api_pb2.WatchEvent(type=event.type, object=event.data)]).SerializeToString()
 
 
 def _checked(body: bytes) -> bytes:

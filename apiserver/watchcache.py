@@ -106,11 +106,14 @@ class Batch(tuple[Event, ...]):
     def _encoded(self) -> dict[Hashable, tuple[bytes, bytes]]:
         return {}
 
+    def joined(self, line: Callable[[Event], bytes]) -> bytes:
+        return line(self[0]) if len(self) == 1 else b"".join([line(event) for event in self])
+
     def encoded(self, shape: Hashable, line: Callable[[Event], bytes]) -> tuple[bytes, bytes]:
         """All lines of the batch in some shape, and the same as one chunk of HTTP/1.1; made once for all watchers."""
         found = self._encoded.get(shape)
         if found is None:
-            lines = line(self[0]) if len(self) == 1 else b"".join([line(event) for event in self])
+            lines = self.joined(line)
             found = self._encoded[shape] = lines, b"%x\r\n%b\r\n" % (len(lines), lines)
         return found
 

@@ -263,6 +263,20 @@ async def test_a_streaming_list_then_live_events_then_the_end_of_the_time(client
         assert await call.code() is grpc.StatusCode.OK
 
 
+async def test_events_come_several_in_a_message_where_the_client_reads_that(client: Client) -> None:
+    version = (await client.create("zero"))["metadata"]["resourceVersion"]
+    for name in ("one", "two", "three"):
+        await client.create(name)
+    request = api_pb2.WatchRequest(ref=CONFIGMAPS, resource_version=version, batches=True, timeout_seconds=20)
+    call = client.stub.Watch(request, metadata=client.metadata)
+    async with asyncio.timeout(DEADLINE_S):
+        message = await call.read()
+        assert (message.type, message.object) == ("", b"")
+        found = [(event.type, orjson.loads(event.object)["metadata"]["name"]) for event in message.more]
+        assert found == [("ADDED", "one"), ("ADDED", "two"), ("ADDED", "three")]
+    call.cancel()
+
+
 async def test_a_watch_that_stands_says_so_before_anything_happens(client: Client) -> None:
     version = (await client.create("one"))["metadata"]["resourceVersion"]
     call = client.stub.Watch(api_pb2.WatchRequest(ref=CONFIGMAPS, resource_version=version), metadata=client.metadata)

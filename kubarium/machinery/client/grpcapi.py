@@ -136,11 +136,13 @@ class GrpcApi:
             allow_bookmarks=True,
             send_initial_events=send_initial_events,
             timeout_seconds=timeout_s,
+            batches=True,
         )
         call = self._stub.Watch(request, timeout=timeout_s + self._timeout_s, metadata=self._metadata())
         try:
-            while (event := await self._call(call.read())) is not EOF:
-                yield codec.event_of(resource, event.type, event.object)
+            while (message := await self._call(call.read())) is not EOF:
+                for event in message.more or (message,):
+                    yield codec.event_of(resource, event.type, event.object)
         finally:
             call.cancel()
 

@@ -278,12 +278,15 @@ class WatchRequest(_message.Message):
     ALLOW_BOOKMARKS_FIELD_NUMBER: _builtins.int
     SEND_INITIAL_EVENTS_FIELD_NUMBER: _builtins.int
     TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
+    BATCHES_FIELD_NUMBER: _builtins.int
     label_selector: _builtins.str
     field_selector: _builtins.str
     resource_version: _builtins.str
     allow_bookmarks: _builtins.bool
     send_initial_events: _builtins.bool
     timeout_seconds: _builtins.int
+    batches: _builtins.bool
+    """the client reads WatchEvent.more"""
     @_builtins.property
     def ref(self) -> Global___ResourceRef: ...
     def __init__(
@@ -296,10 +299,11 @@ class WatchRequest(_message.Message):
         allow_bookmarks: _builtins.bool = ...,
         send_initial_events: _builtins.bool = ...,
         timeout_seconds: _builtins.int = ...,
+        batches: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ref", b"ref"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_bookmarks", b"allow_bookmarks", "field_selector", b"field_selector", "label_selector", b"label_selector", "ref", b"ref", "resource_version", b"resource_version", "send_initial_events", b"send_initial_events", "timeout_seconds", b"timeout_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_bookmarks", b"allow_bookmarks", "batches", b"batches", "field_selector", b"field_selector", "label_selector", b"label_selector", "ref", b"ref", "resource_version", b"resource_version", "send_initial_events", b"send_initial_events", "timeout_seconds", b"timeout_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -362,19 +366,25 @@ class WatchEvent(_message.Message):
 
     TYPE_FIELD_NUMBER: _builtins.int
     OBJECT_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
     type: _builtins.str
     """ADDED, MODIFIED, DELETED, BOOKMARK, ERROR"""
     object: _builtins.bytes
     """JSON; a Status where type is ERROR"""
+    @_builtins.property
+    def more(self) -> _containers.RepeatedCompositeFieldContainer[Global___WatchEvent]:
+        """with `batches`: the events in order, and nothing else in this message"""
+
     def __init__(
         self,
         *,
         type: _builtins.str = ...,
         object: _builtins.bytes = ...,
+        more: _abc.Iterable[Global___WatchEvent] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["object", b"object", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["more", b"more", "object", b"object", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
