@@ -140,7 +140,7 @@ def _as_object(
     if report.error:
         raise _refused(shown(name), restore_error(report) if maps else report.error)
     obj["apiVersion"], obj["kind"] = resource.api_version, resource.kind
-    found = [f'unknown field "{path}"' for path in sorted(report.unknown)]  # upstream patches documents in sorted form
+    found = [f'unknown field "{path}"' for path in _in_order(report.unknown, shown, name, maps=maps)]
     found += [f'duplicate field "{path}"' for path in duplicates]
     if not found or field_validation == "Ignore":
         return obj, []

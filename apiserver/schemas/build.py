@@ -128,6 +128,10 @@ def struct(name: str, definition: Json) -> Json:
             entry["p"] = 1
         if field in known.named:
             entry["n"] = known.named[field]
+        if f"{field}[]" in known.named:
+            entry["ni"] = known.named[f"{field}[]"]
+        if field in known.embedded:
+            entry["e"] = known.embedded[field]
         for key, mark in (
             ("x-kubernetes-patch-merge-key", "k"),
             ("x-kubernetes-patch-strategy", "s"),

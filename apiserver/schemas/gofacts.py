@@ -3,8 +3,9 @@
 The definitions' `required` is about what a client has to send; what the server writes is another thing:
 - `written` fields are there also when they are empty: structs held by value, or fields without omitempty;
 - `pointers` can tell "empty" from "not set": an explicit zero (`replicas: 0`) stays; written ones can be null;
-- `named` are scalar types with a name of their own, for error texts;
-- `order` is that of the fields in what the server writes, which some error texts quote.
+- `named` are types with a name of their own, for error texts; of the items of `field` as `field[]`;
+- `order` is that of the fields in what the server writes, which some error texts quote;
+- `embedded` are the structs that a field comes from without their showing (`IngressRuleValue`), for error texts.
 Source: gofacts.txt, read off the struct tags of the types of Kubernetes 1.36 (all stable versions).
 """
 
@@ -23,6 +24,7 @@ class Facts:
     pointers: frozenset[str] = frozenset()
     named: dict[str, str] = field(default_factory=dict)
     order: tuple[str, ...] = ()
+    embedded: dict[str, str] = field(default_factory=dict)
 
 
 @cache
@@ -35,10 +37,14 @@ def facts() -> dict[str, Facts]:
 def _parse(line: str) -> tuple[str, Facts]:
     name, *parts = line.split(" ")
     found = {tag: tuple(text.split(",")) for tag, _, text in (part.partition(":") for part in parts)}
-    pairs = (pair.partition("=") for pair in found.get("named", ()))
     return name, Facts(
         frozenset(found.get("written", ())),
         frozenset(found.get("pointers", ())),
-        {key: value for key, _, value in pairs},
+        _pairs(found.get("named", ())),
         found.get("order", ()),
+        _pairs(found.get("embedded", ())),
     )
+
+
+def _pairs(words: tuple[str, ...]) -> dict[str, str]:
+    return {key: value for key, _, value in (word.partition("=") for word in words)}

@@ -22,7 +22,10 @@ _INT_RANGE = {"int32": (-(1 << 31), (1 << 31) - 1), "int64": (-(1 << 63), (1 << 
 _SECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ").fullmatch
 _MICROS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z").fullmatch
 _BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?").fullmatch
-_INDEX = re.compile(r"\[\d+\]")
+# A path carries both what strict decoding tells (keys of maps, between \x01 and \x02) and what the decoder itself tells
+# (the embedded structs that a field comes from, between \0 and \x03); each of the two leaves out the other's.
+_ONLY_STRICT = re.compile(r"\[\d+\]|\x01[^\x02]*\x02|[\0\x03]")
+_ONLY_DECODER = re.compile(r"\0[^\x03]*\x03")
 _GO_LAYOUT = "2006-01-02T15:04:05Z07:00"
 _GO_MICRO_LAYOUT = "2006-01-02T15:04:05.000000Z07:00"
 
@@ -50,9 +53,9 @@ Convert = Callable[[Any, str, Report], Any]
 
 
 class Field:
-    """One field of a struct, ready to convert values."""
+    """One field of a struct, ready to convert values. `label` is its name in a path (see `_ONLY_STRICT`)."""
 
-    __slots__ = ("always", "convert", "keep_empty", "merge_key", "strategy", "struct", "type", "zero")
+    __slots__ = ("always", "convert", "keep_empty", "label", "merge_key", "strategy", "struct", "type", "zero")
 
     def __init__(self, owner: str, name: str, entry: Json) -> None:
         self.type: list[Any] = entry["t"]
@@ -60,7 +63,8 @@ class Field:
         pointer = "p" in entry
         # A pointer to an empty value is written, a slice or map without content is not, whatever holds it.
         self.keep_empty = self.always or pointer or self.type[0] in ("struct", "intorstring", "quantity", "time", "any")
-        self.convert = converter(self.type, owner, entry.get("n", ""))
+        self.label = f"\0{entry['e']}.\x03{name}" if "e" in entry else name
+        self.convert = converter(self.type, owner, entry.get("n", ""), entry.get("ni", ""))
         self.zero: Callable[[], Any] = (lambda: None) if pointer else zero_of(self.type)
         self.merge_key: str = entry.get("k", "")
         self.strategy: str = entry.get("s", "")
@@ -86,9 +90,9 @@ class Struct:
         for key, raw in value.items():
             field = fields.get(key)
             if field is None:
-                report.unknown.append(f"{path}.{key}" if path else key)
+                report.unknown.append(strict_path(f"{path}.{key}" if path else key))
             elif raw is not None:
-                item = field.convert(raw, f"{path}.{key}" if path else key, report)
+                item = field.convert(raw, f"{path}.{field.label}" if path else field.label, report)
                 if item or field.keep_empty:
                     out[key] = item
         for key, zero in self.written:
@@ -129,6 +133,8 @@ def zero_of(type_: list[Any]) -> Callable[[], Any]:
 
 def go_type(type_: list[Any], named: str = "") -> str:
     """The Go name of a type, as error texts have it: `[]v1.Container`, `map[string]string`."""
+    if named:
+        return named
     kind = type_[0]
     if kind == "list":
         return "[]" + go_type(type_[1])
@@ -136,8 +142,6 @@ def go_type(type_: list[Any], named: str = "") -> str:
         return "map[string]" + go_type(type_[1])
     if kind == "struct":
         return ".".join(str(type_[1]).split(".")[-2:])
-    if named:
-        return named
     names = {"float": "float64", "bytes": "[]uint8", "time": "v1.Time", "microtime": "v1.MicroTime"}
     names |= {"quantity": "resource.Quantity", "intorstring": "intstr.IntOrString", "any": "map[string]interface {}"}
     return names.get(kind, str(kind))
@@ -154,6 +158,11 @@ def json_kind(value: Any) -> str:
     return "array" if isinstance(value, list) else "object"
 
 
+def strict_path(path: str) -> str:
+    """A path as strict decoding tells it: `spec.devices[0].capacity.memory.x`."""
+    return _ONLY_DECODER.sub("", path).replace("\x01", ".").replace("\x02", "")
+
+
 def _mismatch(value: Any, path: str, owner: str, type_: list[Any], report: Report, named: str = "") -> None:
     """`named` is the Go name of a scalar type."""
     if not report.error:
@@ -165,19 +174,19 @@ def mismatch_text(value: Any, path: str, owner: str, type_: list[Any], named: st
     """What Go's decoder says of a value of a wrong type."""
     number = type_[0] in _INT_RANGE and isinstance(value, int | float) and not isinstance(value, bool)
     shown, type_text = f"number {value}" if number else json_kind(value), go_type(type_, named)
-    field = f"Go struct field {owner}.{_INDEX.sub('', path)}" if owner else "Go value"
+    field = f"Go struct field {owner}.{_ONLY_STRICT.sub('', path)}" if owner else "Go value"
     return f"json: cannot unmarshal {shown} into {field} of type {type_text}"
 
 
-def converter(type_: list[Any], owner: str, named: str = "") -> Convert:
-    """`owner` is the struct whose field this is; `named` the scalar's Go name."""
+def converter(type_: list[Any], owner: str, named: str = "", item: str = "") -> Convert:
+    """`owner` is the struct whose field this is; `named` the type's own name, `item` that of its items."""
     kind = type_[0]
     if kind == "struct":
         return _struct_converter(type_, owner)
     if kind == "list":
-        return _list_converter(type_, owner)
+        return _list_converter(type_, owner, named, item)
     if kind == "map":
-        return _map_converter(type_, owner)
+        return _map_converter(type_, owner, named, item)
     if kind in _INT_RANGE:
         return _int_converter(kind, owner, named)
     if kind == "time" or kind == "microtime":
@@ -201,12 +210,12 @@ def _struct_converter(type_: list[Any], owner: str) -> Convert:
     return convert
 
 
-def _list_converter(type_: list[Any], owner: str) -> Convert:
-    item, zero = converter(type_[1], owner), zero_of(type_[1])
+def _list_converter(type_: list[Any], owner: str, named: str, item_named: str) -> Convert:
+    item, zero = converter(type_[1], owner, item_named), zero_of(type_[1])
 
     def convert(value: Any, path: str, report: Report) -> Any:
         if not isinstance(value, list):
-            _mismatch(value, path, owner, type_, report)
+            _mismatch(value, path, owner, type_, report, named)
             return None
         if not value:
             return None
@@ -215,17 +224,19 @@ def _list_converter(type_: list[Any], owner: str) -> Convert:
     return convert
 
 
-def _map_converter(type_: list[Any], owner: str) -> Convert:
-    item, zero = converter(type_[1], owner), zero_of(type_[1])
+def _map_converter(type_: list[Any], owner: str, named: str, item_named: str) -> Convert:
+    item, zero = converter(type_[1], owner, item_named), zero_of(type_[1])
     plain = type_[1] == ["string"]
 
     def convert(value: Any, path: str, report: Report) -> Any:
         if not isinstance(value, dict):
-            _mismatch(value, path, owner, type_, report)
+            _mismatch(value, path, owner, type_, report, named)
             return None
         if plain and all(type(v) is str for v in value.values()):
             return value or None
-        return {k: (zero() or "") if v is None else item(v, path, report) for k, v in value.items()} or None
+        return {
+            k: (zero() or "") if v is None else item(v, f"{path}\x01{k}\x02", report) for k, v in value.items()
+        } or None
 
     return convert
 

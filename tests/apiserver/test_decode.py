@@ -248,3 +248,41 @@ def test_no_body_does_more_harm_than_a_refusal(value: Any) -> None:
         return
     again, warnings = decode.typed(obj, resource("v1/pods"), field_validation="Strict")
     assert (again, warnings) == (obj, [])
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "message"),
+    [
+        pytest.param(
+            "networking.v1.Ingress",
+            {"spec": {"rules": [{"http": {"paths": "x"}}]}},
+            "json: cannot unmarshal string into Go struct field HTTPIngressRuleValue.spec.rules.IngressRuleValue.http.paths "
+            "of type []v1.HTTPIngressPath",
+            id="through an embedded struct",
+        ),
+        pytest.param(
+            "core.v1.PersistentVolumeClaim",
+            {"spec": {"accessModes": [5]}},
+            "json: cannot unmarshal number into Go struct field PersistentVolumeClaimSpec.spec.accessModes "
+            "of type v1.PersistentVolumeAccessMode",
+            id="an item with a type of its own",
+        ),
+        pytest.param(
+            "core.v1.Pod",
+            {"spec": {"overhead": 5}},
+            "json: cannot unmarshal number into Go struct field PodSpec.spec.overhead of type v1.ResourceList",
+            id="a map with a type of its own",
+        ),
+    ],
+)
+def test_type_errors_name_types_as_go_does(kind: str, body: Any, message: str) -> None:
+    report = shape.Report()
+    shape.struct(kind).convert(body, "", report)
+    assert report.error == message
+
+
+def test_unknown_fields_are_told_with_the_keys_of_maps() -> None:
+    report = shape.Report()
+    body = {"spec": {"devices": [{"capacity": {"a.b/memory": {"value": "1Gi", "x": 1}}}]}}
+    shape.struct("resource.v1.ResourceSlice").convert(body, "", report)
+    assert report.unknown == ["spec.devices[0].capacity.a.b/memory.x"]
