@@ -20,6 +20,7 @@ from itertools import count
 from pathlib import Path
 from typing import cast
 
+from apiserver.auth.authenticator import peer_certificate
 from kubarium.machinery.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ class _Client(_End):
         self._joining = asyncio.create_task(self._join(), name="grpc/join")
 
     async def _join(self) -> None:
-        self._name, sock = self._front.named_socket(self.transport.get_extra_info("peercert"))
+        self._name, sock = self._front.named_socket(peer_certificate(self.transport))
         try:
             loop = asyncio.get_running_loop()
             await loop.sock_connect(sock, str(self._front.backend))

@@ -6,18 +6,29 @@ nobody knows is refused (401) and never taken for anonymous.
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from apiserver.auth.legacytokens import InvalidToken
-from apiserver.auth.serviceaccounts import ServiceAccountTokens
+from apiserver.auth.serviceaccounts import CREDENTIAL_ID, ServiceAccountTokens
 from apiserver.auth.tokens import token_digest
 from apiserver.request import ANONYMOUS, AUTHENTICATED_GROUP, UNAUTHENTICATED_GROUP, User
 from kubarium.machinery.errors import Unauthorized
 
+FINGERPRINT = "fingerprint"
 ANONYMOUS_USER = User(ANONYMOUS, (UNAUTHENTICATED_GROUP,))
+
+
+class Subject(NamedTuple):
+    """Common name and organizations of a client certificate, and the SHA-256 of all of it."""
+
+    name: str
+    groups: tuple[str, ...]
+    fingerprint: str = ""
 
 
 class Verdict(NamedTuple):
@@ -40,13 +51,14 @@ class Authenticator:
     bootstrap_tokens: Callable[[str, float], User | None] | None = None
     clock: Callable[[], float] = time.time
 
-    def authenticate(self, *, token: str = "", subject: tuple[str, tuple[str, ...]] | None = None) -> User:
-        """Who calls. `subject`: common name and organizations of a certificate that the TLS layer has verified.
+    def authenticate(self, *, token: str = "", subject: Subject | None = None) -> User:
+        """Who calls. `subject` is of a certificate that the TLS layer has verified.
 
         Raises Unauthorized for a token that nobody knows.
         """
-        if subject is not None and subject[0]:
-            return User(subject[0], (*subject[1], AUTHENTICATED_GROUP))
+        if subject is not None and subject.name:
+            extra = {CREDENTIAL_ID: (f"X509SHA256={subject.fingerprint}",)} if subject.fingerprint else {}
+            return User(subject.name, (*subject.groups, AUTHENTICATED_GROUP), "", extra)
         if not token:
             return ANONYMOUS_USER
         user = self.user_of_token(token)
@@ -83,10 +95,20 @@ class Authenticator:
         return self.bootstrap_tokens(token, self.clock()) if self.bootstrap_tokens else None
 
 
-def subject_of(peer_certificate: Mapping[str, object] | None) -> tuple[str, tuple[str, ...]] | None:
-    """Common name and organizations out of the dict that `ssl.SSLObject.getpeercert` gives."""
+def peer_certificate(transport: asyncio.BaseTransport) -> dict[str, object] | None:
+    """The verified certificate of a TLS connection as `ssl.SSLObject.getpeercert` gives it, and its fingerprint."""
+    found = transport.get_extra_info("peercert")
+    connection = transport.get_extra_info("ssl_object")
+    if not found or connection is None:
+        return None
+    return {**found, FINGERPRINT: hashlib.sha256(connection.getpeercert(binary_form=True)).hexdigest()}
+
+
+def subject_of(peer_certificate: Mapping[str, object] | None) -> Subject | None:
+    """Out of what `peer_certificate` gives."""
     if not peer_certificate:
         return None
     pairs = [pair for rdn in peer_certificate.get("subject", ()) for pair in rdn]  # type: ignore[attr-defined]
     name = next((value for key, value in pairs if key == "commonName"), "")
-    return name, tuple(value for key, value in pairs if key == "organizationName")
+    groups = tuple(value for key, value in pairs if key == "organizationName")
+    return Subject(name, groups, str(peer_certificate.get(FINGERPRINT, "")))

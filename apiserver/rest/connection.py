@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import httptools
 
-from apiserver.auth.authenticator import subject_of
+from apiserver.auth.authenticator import Subject, peer_certificate, subject_of
 from apiserver.rest.answers import Answer, encode_head
-from apiserver.rest.exchange import BODY_LIMIT, Exchange, Subject
+from apiserver.rest.exchange import BODY_LIMIT, Exchange
 from apiserver.rest.paths import PARTS, parse_path
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
         self._transport.set_write_buffer_limits(high=BUFFER)
-        self._subject = subject_of(transport.get_extra_info("peercert"))
+        self._subject = subject_of(peer_certificate(transport))
         self._front.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:

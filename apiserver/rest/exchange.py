@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from apiserver.auth.authenticator import Subject
 from apiserver.request import User
 from apiserver.rest.negotiation import JSON
 from apiserver.rest.paths import Target
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
 
 BODY_LIMIT = 3 * 1024 * 1024
 NOBODY = User("")
-
-Subject = tuple[str, tuple[str, ...]]
-"""Common name and organizations of a client certificate that TLS has verified."""
 
 
 class Exchange:

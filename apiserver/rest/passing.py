@@ -12,7 +12,7 @@ from time import monotonic
 
 from aiohttp import web
 
-from apiserver.auth.authenticator import subject_of
+from apiserver.auth.authenticator import peer_certificate, subject_of
 from apiserver.rest.answers import Answer
 from apiserver.rest.exchange import BODY_LIMIT, Exchange, too_large
 from kubarium.machinery.errors import BadRequest
@@ -73,9 +73,7 @@ def exchange_of(http: web.BaseRequest) -> Exchange:
             repeated.append((key, value))
         else:
             headers[key] = value
-    subject = None
-    if http.transport is not None and (certificate := http.transport.get_extra_info("peercert")):
-        subject = subject_of(certificate)
+    subject = subject_of(peer_certificate(http.transport)) if http.transport is not None else None
     begun = monotonic()
     url = http.raw_path.encode("utf-8", "surrogateescape")
     exchange = PassedExchange(http.method, url, headers, repeated, subject=subject, begun=begun)

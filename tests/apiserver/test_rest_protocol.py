@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import json
 import socket
@@ -318,4 +319,7 @@ def test_a_client_certificate_names_its_user(tmp_path: Path) -> None:
         connection.request("POST", path, json.dumps(body), {"Content-Type": JSON})
         status = json.loads(connection.getresponse().read())["status"]
         connection.close()
+    extra = status["userInfo"].pop("extra")
+    fingerprint = hashlib.sha256(ssl.PEM_cert_to_DER_cert((tmp_path / "kim.crt").read_text())).hexdigest()
+    assert extra == {"authentication.kubernetes.io/credential-id": [f"X509SHA256={fingerprint}"]}
     assert status["userInfo"] == {"username": "kim", "groups": ["ops", "system:authenticated"]}
