@@ -150,8 +150,10 @@ def _combine(call: Apply, root: Root, live: Object, managed: Managed) -> tuple[O
             fields = difference(fields, removed)
         if fields is not entry["fieldsV1"]:
             out[manager] = {**entry, "fieldsV1": fields}
-    if before and before["fieldsV1"] == claim and changed is None and removed is None:
-        out[me] = {**mine, "time": before.get("time", call.now)}
+    if changed is None and removed is None:  # the time is that of a change: there may have been none yet
+        out[me] = {key: value for key, value in mine.items() if key != "time"}
+        if before and "time" in before:
+            out[me]["time"] = before["time"]
     return merged, {manager: entry for manager, entry in out.items() if entry["fieldsV1"]}, conflicts
 
 
