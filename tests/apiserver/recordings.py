@@ -3,6 +3,7 @@
 A file of `recorded/` maps the name of a case to its steps, `{"request": {"method", "path", "body"?, "contentType"?,
 "accept"?}, "answer": {"code", "type", "body", "warning"?}}`. Each case runs in a namespace of its own, written NS. What
 differs from run to run (uid, resourceVersion, times, allocated addresses and ports) is replaced by words on both sides.
+A step `{"sleep": 1}` gave controllers time; here the GET behind it is repeated until its answer is as recorded.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -20,6 +22,8 @@ from kubarium.testing.apiserver import ApiServer
 
 Json = Any
 FOLDER = Path(__file__).with_name("recorded")
+
+PATIENCE_S = 5.0
 
 _WORDS = {
     "uid": "UID",
@@ -64,11 +68,21 @@ def replay(server: ApiServer, steps: list[Json]) -> list[str]:
         found = []
         for number, step in enumerate(steps):
             if "request" in step:
-                answer = send(server, step["request"], namespace)
-                found += differences(worded(step["answer"], "NS"), answer, f"#{number}")
+                patient = number > 0 and "sleep" in steps[number - 1] and step["request"]["method"] == "GET"
+                found += compared(server, step, namespace, f"#{number}", PATIENCE_S if patient else 0.0)
         return found
     finally:
         server.delete(f"/api/v1/namespaces/{namespace}")
+
+
+def compared(server: ApiServer, step: Json, namespace: str, where: str, patience_s: float) -> list[str]:
+    """What differs from the recorded answer, at last, if it may take a while until it comes."""
+    wanted, end = worded(step["answer"], "NS"), time.monotonic() + patience_s
+    while True:
+        found = differences(wanted, send(server, step["request"], namespace), where)
+        if not found or time.monotonic() >= end:
+            return found
+        time.sleep(0.02)
 
 
 def send(server: ApiServer, request: Json, namespace: str) -> Json:
