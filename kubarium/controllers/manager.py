@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from kubarium.controllers.accounttokens import AccountTokens
+from kubarium.controllers.bootstraptokens import TokenCleaner
 from kubarium.controllers.budgets import DisruptionController
 from kubarium.controllers.certificates import Approver, Cleaner, Signer
 from kubarium.controllers.clusterroles import ClusterRoleAggregation
@@ -55,6 +56,7 @@ CONTROLLERS: tuple[type[Controller[Any]], ...] = (
     ServiceAccountController,
     RootCaPublisher,
     AccountTokens,
+    TokenCleaner,
     ClusterRoleAggregation,
     Approver,
     Signer,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import ssl
+import time
 import urllib.request
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from kubarium.controllers.accounttokens import belongs_to, plan_data
+from kubarium.controllers.bootstraptokens import seconds_left
 from kubarium.controllers.certificates import plan_fault, plan_lifetime, plan_reviews
 from kubarium.controllers.certificateviews import (
     APPROVED,
@@ -220,6 +222,14 @@ def test_a_secret_gets_what_it_lacks(tmp_path: Path) -> None:
     assert not belongs_to(empty, None)
 
 
+@pytest.mark.parametrize(
+    ("text", "left"), [("", None), ("2027-01-15T08:00:10Z", 10.0), ("2027-01-15T07:00:00Z", -3600.0), ("soon", 0.0)]
+)
+def test_how_long_a_bootstrap_token_has_left(text: str, left: float | None) -> None:
+    data = {"expiration": base64.b64encode(text.encode()).decode()} if text else {}
+    assert seconds_left(Secret(data=data), NOW) == left
+
+
 async def test_certificates_and_tokens_on_a_running_server(tmp_path: Path) -> None:
     ca, signing = pki.make_ca(tmp_path), pki.service_account_key(tmp_path)
     files = {"root_ca_file": "ca.crt", "cluster_signing_cert_file": "ca.crt", "cluster_signing_key_file": "ca.key"}
@@ -271,10 +281,19 @@ async def test_certificates_and_tokens_on_a_running_server(tmp_path: Path) -> No
                 return bool((await api.get(CLUSTERROLES, "view")).rules)
 
             await eventually(filled)
+
+            data = {"expiration": format_timestamp(time.time() + 1)}
+            over = {"metadata": {"name": "bootstrap-token-abcdef"}, "type": BOOTSTRAP, "stringData": data}
+            await api.create(SECRETS, over, "kube-system")
+
+            async def cleaned() -> bool:
+                return not (await api.list(SECRETS, "kube-system", field_selector=f"type={BOOTSTRAP}")).items
+
+            await eventually(cleaned)
     assert ca.certificate
 
 
-AUTHENTICATED = "system:authenticated"
+AUTHENTICATED, BOOTSTRAP = "system:authenticated", "bootstrap.kubernetes.io/token"
 
 
 def whoami(server: ApiServer, folder: Path, certificate: bytes, key: ec.EllipticCurvePrivateKey) -> Any:
