@@ -215,7 +215,7 @@ NODES = ResourceDef(
     "node",
     namespaced=False,
     short_names=("no",),
-    subresources=("status",),
+    subresources=("proxy", "status"),
     storage_version_hash="XwShjMxG9Fs=",
     field_selectors={"spec.unschedulable": lambda o: str(bool(at(o, "spec.unschedulable", False))).lower()},
     columns=(

@@ -164,7 +164,7 @@ SERVICES = ResourceDef(
     "service",
     short_names=("svc",),
     categories=("all",),
-    subresources=("status",),
+    subresources=("proxy", "status"),
     storage_version_hash="0/CO1lhkEBI=",
     field_selectors=selectable("spec.clusterIP", "spec.type"),
     columns=(

@@ -21,7 +21,7 @@ from apiserver.rest.exchange import Exchange, timed_out
 from apiserver.rest.identity import Identity
 from apiserver.rest.limits import MUTATING, READ_ONLY, Limits
 from apiserver.rest.metrics import Call, Metrics
-from apiserver.rest.paths import PARTS, STREAMS, Target, parse_path
+from apiserver.rest.paths import PARTS, PROXY_VERBS, STREAMS, Target, parse_path
 from apiserver.rest.resources import ITEM_VERBS, Resources, deprecations, in_scope, verb_of
 from apiserver.rest.streams import GZIP_ABOVE, Pieces, cut, gzipped
 from apiserver.rest.wellknown import WellKnown
@@ -220,12 +220,17 @@ class Dispatcher:
             return await self._not_served(exchange, target)
         exchange.target = target
         exchange.warnings = deprecations(resource)
-        if exchange.method not in ("GET", "POST") or (target.subresource == "log" and exchange.method != "GET"):
+        if target.subresource == "proxy":
+            verb = PROXY_VERBS.get(exchange.method)
+        else:
+            # A stream into a container is a write, whatever the method of its request is.
+            methods = ("GET", "POST") if target.subresource in STREAMS else ("GET",)
+            verb = ("create" if target.subresource in STREAMS else "get") if exchange.method in methods else None
+        if verb is None:
             raise NotAllowed
-        # A stream into a container is a write, whatever the method of its request is.
-        exchange.verb = verb = "create" if target.subresource in STREAMS else "get"
+        exchange.verb = verb
         request = Request(exchange.user, verb, resource, target.namespace, target.name, target.subresource)
-        if exchange.method == "GET" and verb != "get":
+        if exchange.method == "GET" and verb == "create":
             await self._doors.pipeline.allow(replace(request, verb="get"))
         await self._doors.pipeline.allow(request)
         with self._limits.long_running(target.subresource):
@@ -281,7 +286,9 @@ def is_served(target: Target, resource: ResourceDef) -> bool:
     """Whether the resource has such a path at all."""
     if target.namespace and not resource.namespaced:
         return False
-    if target.rest or (target.subresource and target.subresource not in resource.subresources):
+    if target.rest and target.subresource != "proxy":
+        return False
+    if target.subresource and target.subresource not in resource.subresources:
         return False
     return not target.name or in_scope(target, resource)
 

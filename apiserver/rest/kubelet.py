@@ -24,6 +24,7 @@ from apiserver.request import Request
 from apiserver.rest import query as queries
 from apiserver.rest.answers import Answer
 from apiserver.rest.exchange import Exchange
+from apiserver.rest.proxy import Proxy
 from apiserver.state import State, decoded
 from kubarium.machinery.errors import ApiError, BadRequest, InternalError
 
@@ -69,8 +70,10 @@ class KubeletProxy:
         self._client = client
         self._resources = resources
         self._session: aiohttp.ClientSession | None = None
+        self._proxy = Proxy(state, resources, self._http, kubelet_url)
 
     async def close(self) -> None:
+        await self._proxy.close()
         if self._session is not None:
             await self._session.close()
 
@@ -84,8 +87,10 @@ class KubeletProxy:
         return self._session
 
     async def answer(self, exchange: Exchange, request: Request) -> Answer | web.StreamResponse:
-        """Raises NotFound, BadRequest, InternalError."""
+        """Raises NotFound, BadRequest, InternalError, ServiceUnavailable."""
         assert exchange.http is not None
+        if request.subresource == "proxy":
+            return await self._proxy.answer(exchange, request)
         pod = await self._pod(request)
         container = ""
         if request.subresource != "portforward":

@@ -9,6 +9,9 @@ from urllib.parse import unquote
 NAMESPACE_PARTS = ("status", "finalize")  # what may follow a namespace's name without being a resource in it
 STREAMS = ("exec", "attach", "portforward")  # streams into a container
 PARTS = ("log", "proxy", *STREAMS)  # what is passed on to somebody else
+PROXY_VERBS = {  # by the method of a request that is passed on to a pod, service or node
+    "GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "OPTIONS": "",
+}  # fmt: skip
 KEPT = 256  # the longest path whose parts are remembered
 
 
