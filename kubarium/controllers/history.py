@@ -19,6 +19,7 @@ from kubarium.machinery.errors import AlreadyExists, NotFound
 from kubarium.machinery.informer import Informer
 
 HASH = "controller.kubernetes.io/hash"
+POD_HASH = "controller-revision-hash"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def new_revision(owner: PodSet, data: dict[str, Any], number: int, collisions: i
     labels = (owner.spec.template.get("metadata") or {}).get("labels") or {}
     meta = {
         "name": f"{owner.metadata.name}-{digest}",
-        "labels": {**labels, HASH: digest},
+        "labels": {**labels, HASH: digest, **({POD_HASH: digest} if owner.kind == "DaemonSet" else {})},
         "annotations": dict(owner.metadata.annotations),
         "ownerReferences": [controller_reference(owner)],
     }
