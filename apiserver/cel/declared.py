@@ -13,8 +13,8 @@ from apiserver.cel.escaping import escape
 from apiserver.custom.structural import Node
 
 MAX_REQUEST_B = 3 * 1024 * 1024
-MAX_DURATION_B, MAX_DATE_TIME_B, DATE_B = 32, 27, 12
-MIN_STRING_B, MIN_BOOL_B, MIN_NUMBER_B, MIN_DURATION_B, MIN_DATE_TIME_B = 2, 4, 1, 4, 21
+MAX_DURATION_B, MAX_DATE_TIME_B, DATE_B = 32, 32, 12
+MIN_STRING_B, MIN_BOOL_B, MIN_NUMBER_B, MIN_DURATION_B, MIN_DATE_TIME_B = 2, 4, 1, 3, 21
 
 
 @dataclass(frozen=True, slots=True, eq=False)

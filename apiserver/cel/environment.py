@@ -29,14 +29,16 @@ class CompileError(ValueError):
 
 
 class Program:
-    """A checked expression. `result` is the name of its type (`bool`); `names` are the variables that it uses."""
+    """A checked expression. `result` is the name of its type (`bool`); `names` are the variables that it uses; `calls`
+    maps functions that stand for variables to these.
+    """
 
-    __slots__ = ("_step", "names", "result", "tree")
+    __slots__ = ("_step", "calls", "names", "result", "tree")
 
     def __init__(self, found: tree.Tree, result: str, calls: Mapping[str, str]) -> None:
-        """`calls` maps functions that stand for variables to these."""
         functions = {**library.functions(), macros.INSERT: _insert}
         self.tree = found
+        self.calls = calls
         self.result = result
         self.names = frozenset(found.names.values()) | _identifiers(found.root, calls)
         self._step = Compiler(found, functions, library.call_cost, calls).program()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from math import ceil
 from typing import Any
 
-from apiserver.cel import operators, tree
+from apiserver.cel import macros, operators, tree
 from apiserver.cel.values import CelError, CostExceeded, Maybe, TypeOf, UInt, is_list, is_map, size_of
 
 PER_CALL_LIMIT = 1_000_000
@@ -119,30 +119,16 @@ class Compiler:
             return make(expr)
         if expr.function in self._calls:
             return self._ident(self._calls[expr.function])
-        from apiserver.cel import macros
-
         if (expanded := macros.expand(expr)) is not None:
             return self._step(expanded)
         name, steps = expr.function, [self._step(arg) for arg in expr.args]
         if expr.target is not None:
-            qualified = self._qualified(expr)
-            if qualified is not None:
+            qualified = macros.qualified(expr)
+            if qualified is not None and qualified in self._functions:
                 name = qualified
             else:
                 steps.insert(0, self._step(expr.target))
         return self._function(name, steps, (self._tree.overloads.get(expr.id) or ("",))[0])
-
-    def _qualified(self, expr: tree.Call) -> str | None:
-        """`sets.contains(a, b)`, `ip.isCanonical(s)`: functions of a library, not of a value."""
-        parts: list[str] = [expr.function]
-        at: tree.Expr | None = expr.target
-        while isinstance(at, tree.Select) and not at.test:
-            parts.append(at.field)
-            at = at.operand
-        if not isinstance(at, tree.Ident):
-            return None
-        name = ".".join([at.name, *reversed(parts)])
-        return name if name in self._functions else None
 
     def _function(self, name: str, steps: list[Step], overload: str) -> Step:
         function = self._functions.get(name)

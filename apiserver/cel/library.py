@@ -208,7 +208,7 @@ def _either(first: Callable[..., Any], second: Callable[..., Any]) -> Callable[.
     return call
 
 
-_ONE = frozenset(
+COST_ONE = frozenset(
     [
         "masked",
         "prefixLength",
@@ -239,7 +239,7 @@ _ONE = frozenset(
         "format.named",
     ]
 )
-_ONE_PASS = frozenset(
+COST_ONE_PASS = frozenset(
     [
         "url",
         "lowerAscii",
@@ -261,9 +261,9 @@ _ONE_PASS = frozenset(
 def call_cost(name: str, args: tuple[Any, ...], result: Any) -> int | None:
     """Of a call; None where it is that of CEL's own functions. Source: k8s.io/apiserver/pkg/cel/library/cost.go."""
     first = size_of(args[0]) if args else 0
-    if name in _ONE:
+    if name in COST_ONE:
         return 1
-    if name in _ONE_PASS:
+    if name in COST_ONE_PASS:
         return 1 if isinstance(args[0], Opaque) else ceil(first * STRING_COST)
     match name:
         case "isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf":

@@ -84,3 +84,14 @@ def expand(expr: Call) -> Fold | None:
         case "transformMap":
             return fold(MapOf(0, ()), true, step(call(INSERT, here, Ident(0, first.name), body)), here)
     return fold(MapOf(0, ()), true, step(call(INSERT, here, body)), here)
+
+
+_LIBRARIES = frozenset({"strings", "lists", "sets", "ip", "format"})
+
+
+def qualified(expr: Call) -> str | None:
+    """`sets.contains` of `sets.contains(a, b)`: a function of a library, not of a value."""
+    target = expr.target
+    if isinstance(target, Ident) and target.name in _LIBRARIES:
+        return f"{target.name}.{expr.function}"
+    return None

@@ -123,15 +123,16 @@ def _mixed(found: tree.Tree, items: list[tree.Expr] | tuple[tree.Expr, ...]) -> 
     wanted: bytes | None = None
     for item in items:
         type_ = found.types.get(item.id)
-        if type_ is None or _name(type_) == "dyn":
+        if type_ is None or type_name(type_) == "dyn":
             continue
         if wanted is None:
             wanted = type_
         elif type_ != wanted:
-            yield item.id, f"expected type '{_name(wanted)}' but found '{_name(type_)}'"
+            yield item.id, f"expected type '{type_name(wanted)}' but found '{type_name(type_)}'"
 
 
-def _name(type_: bytes) -> str:
+def type_name(type_: bytes) -> str:
+    """The name of a serialized type, as cel-go has it: `list(string)`."""
     from apiserver.protobuf.wire import records
 
     for number, _, value, end in records(type_, 0, len(type_), "Type"):
@@ -145,10 +146,10 @@ def _name(type_: bytes) -> str:
             case 5:
                 return _WELL_KNOWN.get(value, "dyn")
             case 6:
-                inner = [_name(type_[start:stop]) for _, _, start, stop in records(type_, value, end, "Type")]
+                inner = [type_name(type_[start:stop]) for _, _, start, stop in records(type_, value, end, "Type")]
                 return f"list({', '.join(inner)})"
             case 7:
-                inner = [_name(type_[start:stop]) for _, _, start, stop in records(type_, value, end, "Type")]
+                inner = [type_name(type_[start:stop]) for _, _, start, stop in records(type_, value, end, "Type")]
                 return f"map({', '.join(inner)})"
             case 9:
                 return type_[value:end].decode()

@@ -59,7 +59,6 @@ class Leniency:
     any_schema: bool = False  # some version has none
     any_structure: bool = False
     unpruned_defaults: bool = False
-    expressions: frozenset[str] = frozenset()
     immutable_names: bool = False
     unchanged: frozenset[str] = frozenset()  # versions whose schema is as it was
 
@@ -96,7 +95,8 @@ def check_spec(spec: Object, faults: Faults, lenient: Leniency) -> None:
     _check_names_given(spec.get("names") or {}, faults)
     check_names(spec.get("names") or {}, "spec.names", faults)
     has_status = any("status" in (subresources_of(wide, v) or {}) for v in versions)
-    _check_validation(wide.get("validation"), has_status, "spec.validation", faults, lenient)
+    unchanged = bool(versions) and versions[0].get("name") in lenient.unchanged
+    _check_validation(wide.get("validation"), has_status, "spec.validation", faults, lenient, unchanged=unchanged)
     _check_subresources(wide.get("subresources"), "spec.subresources", faults)
     _check_columns(wide.get("additionalPrinterColumns"), "spec.additionalPrinterColumns", faults)
     if wide.get("selectableFields"):
@@ -134,7 +134,8 @@ def _check_version(wide: Object, version: Object, path: str, faults: Faults, len
     for text in _deprecation_texts(bool(version.get("deprecated")), warning):
         faults.invalid(f"{path}.deprecationWarning", warning, text)
     has_status = "status" in (subresources_of(wide, version) or {})
-    _check_validation(version.get("schema"), has_status, f"{path}.schema", faults, lenient)
+    unchanged = version.get("name") in lenient.unchanged
+    _check_validation(version.get("schema"), has_status, f"{path}.schema", faults, lenient, unchanged=unchanged)
     _check_subresources(version.get("subresources"), f"{path}.subresources", faults)
     _check_columns(version.get("additionalPrinterColumns"), f"{path}.additionalPrinterColumns", faults)
     if version.get("selectableFields"):
@@ -202,8 +203,9 @@ def check_names(wanted: Object, path: str, faults: Faults) -> None:
 
 
 def _check_validation(
-    validation: Object | None, has_status: bool, path: str, faults: Faults, lenient: Leniency
+    validation: Object | None, has_status: bool, path: str, faults: Faults, lenient: Leniency, *, unchanged: bool
 ) -> None:
+    """`unchanged`: the schema is as it was."""
     schema = _schema(validation)
     if validation is None or schema is None:
         return
@@ -226,7 +228,7 @@ def _check_validation(
             if not found and has_rules(schema):
                 from apiserver.cel.definitions import RuleChecks
 
-                rules = RuleChecks.of(node, lenient.expressions)
+                rules = RuleChecks.of(node, lenient=unchanged)
     own.extend(check_schema(schema, at, rules))
     if not own:
         own.extend(late)

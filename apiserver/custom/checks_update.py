@@ -30,7 +30,6 @@ def leniency(new: Object, old: Object) -> Leniency:
         any_schema=any(schema is None for schema in before.values()),
         any_structure=any(_is_loose(schema) for schema in schemas),
         unpruned_defaults=any(_has_unpruned(schema) for schema in schemas),
-        expressions=frozenset(text for schema in schemas for text in _expressions(schema)),
         immutable_names=conditions.is_true(old, "Established"),
         unchanged=frozenset(name for name, schema in schemas_of(new) if schema and schema == before.get(name)),
     )
@@ -51,14 +50,6 @@ def _has_unpruned(schema: Object) -> bool:
     except NotStructural:
         return False
     return any(cause.message.endswith("must not have unknown fields") for cause in faults)
-
-
-def _expressions(schema: Object) -> Iterator[str]:
-    for rule in schema.get("x-kubernetes-validations") or ():
-        yield rule.get("rule") or ""
-        yield rule.get("messageExpression") or ""
-    for inner in nested(schema):
-        yield from _expressions(inner)
 
 
 def check_immutable(new: Object, old: Object, faults: Faults, *, established: bool) -> None:
