@@ -69,7 +69,8 @@ class ServiceAllocator:
         self._owner: dict[Item, str] = {}
         self._held: dict[str, frozenset[Item]] = {}
         self._seen: dict[str, int] = {}
-        self.doubtful: list[Reservation] = []  # of writes that may have happened; the oldest first
+        # Where several hold the same: each with the revision from which on it has been seen to.
+        self._rivals: dict[Item, dict[str, int]] = {}
 
     # -- what is known -------------------------------------------------------------------------------------------------
 
@@ -78,37 +79,55 @@ class ServiceAllocator:
         if revision < self._seen.get(key, 0):
             return
         items = frozenset(holdings(service)) if service else frozenset()
-        for item in self._held.get(key, frozenset()) - items:
-            if self._owner.get(item) == key:
-                del self._owner[item]
+        before = self._held.get(key, frozenset())
+        for item in before - items:
+            self._release(item, key)
         for item in items:
-            self._owner.setdefault(item, key)
+            owner = self._owner.setdefault(item, key)
+            if owner != key and item not in before:
+                self._rivals.setdefault(item, {})[key] = revision
         if items:
             self._held[key] = items
         else:
             self._held.pop(key, None)
         self._seen[key] = revision
 
+    def _release(self, item: Item, key: str) -> None:
+        rivals = self._rivals.get(item)
+        if rivals is not None:
+            rivals.pop(key, None)
+            if not rivals:
+                del self._rivals[item]
+        if self._owner.get(item) == key:
+            del self._owner[item]
+            if rivals:
+                self._owner[item] = next(iter(rivals))
+
     def forget(self, key: str, revision: int) -> None:
-        """The watch has told of the end of a Service that we knew of: no older news can follow."""
+        """A Service that we knew of is gone as of `revision`: no older news can follow."""
         if self._seen.get(key, 0) <= revision:
             self.observe(key, revision, None)
             self._seen.pop(key, None)
 
-    def known(self) -> list[str]:
-        """The keys of the Services that hold something, or of which anything is remembered."""
-        return list(self._seen)
+    def forget_all(self, revision: int) -> None:
+        """Every Service that there is at `revision` is about to be told; what is reserved stays so."""
+        for key in list(self._seen):
+            self.forget(key, revision)
 
-    def doubt(self, reservation: Reservation) -> None:
-        """Nobody can tell yet whether the write has happened: what it took stays taken until `cancel`."""
-        if reservation.items:
-            self.doubtful.append(reservation)
+    def addresses(self) -> list[tuple[int, str]]:
+        """The number of each address that a Service has, and the Service's key."""
+        return [(item.number, key) for key, items in self._held.items() for item in items if item.kind == "ip"]
+
+    def is_disputed(self, reservation: Reservation, revision: int) -> bool:
+        """Whether another Service has held one of these items from an earlier revision on."""
+        rivals = (self._rivals.get(item, {}) for item in reservation.items)
+        return any(0 < since < revision for found in rivals for key, since in found.items() if key != reservation.key)
 
     def cancel(self, reservation: Reservation) -> None:
         held = self._held.get(reservation.key, frozenset())
         for item in reservation.items:
             if item not in held and self._owner.get(item) == reservation.key:
-                del self._owner[item]
+                self._release(item, reservation.key)
 
     # -- what is wanted ------------------------------------------------------------------------------------------------
 

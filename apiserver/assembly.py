@@ -57,14 +57,16 @@ from apiserver.rest.metrics import Figures, Metrics, StoredObjects
 from apiserver.rest.server import Doors, RestServer
 from apiserver.rest.wellknown import Served, WellKnown
 from apiserver.reviews import REVIEWS, Reviews
+from apiserver.serviceaddresses import ServiceAddresses
+from apiserver.servicekeeper import ServiceKeeper
 from apiserver.state import State, decoded
 from apiserver.store import open_store
 from apiserver.store.base import Store
 from apiserver.tokenrequests import TokenIssuer
-from apiserver.watchcache import Batch, Entry, WatchCache
+from apiserver.watchcache import Entry, WatchCache
 from kubarium.machinery import kubeconfig
 from kubarium.machinery.accounttokens import load_signer, load_verifiers
-from kubarium.machinery.errors import Compacted, ConfigError, StoreUnavailable
+from kubarium.machinery.errors import ConfigError, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -245,7 +247,7 @@ class Server:
     pipeline: Pipeline
     authenticator: Authenticator
     tokens: ServiceAccountTokens | None
-    services: ServiceAllocator
+    services: ServiceKeeper
     limits: Limits
     metrics: Metrics
     rest: RestServer
@@ -265,14 +267,12 @@ async def running(config: Config, store: Store, sockets: list[socket.socket]) ->
                 stack.push_async_callback(server.rest.stop)
                 await server.rest.start(sockets, tls)
                 await server.cache.synced()
-                learn_services(server)
                 definitions = Definitions(server.cache, server.registry, server.pipeline)
                 definitions.learn()
                 server.filled.set()
                 if config.grpc_port:
                     await stack.enter_async_context(grpc_front(server))
                 running_tasks += [
-                    tasks.create_task(follow_services(server), name="allocator"),
                     tasks.create_task(definitions.run(), name="definitions"),
                     tasks.create_task(server.bootstrap.run(), name="bootstrap"),
                     tasks.create_task(compact_periodically(store), name="compaction"),
@@ -282,6 +282,7 @@ async def running(config: Config, store: Store, sockets: list[socket.socket]) ->
                     tasks.create_task(FlowControl(server.pipeline, server.registry).run(), name="flowcontrol"),
                     tasks.create_task(Autoregister(server.pipeline, server.registry).run(), name="apiservices"),
                     tasks.create_task(Availability(server.pipeline, server.registry).run(), name="availability"),
+                    tasks.create_task(service_addresses(server).run(), name="addresses"),
                 ]
                 log.info("serving on %s", ", ".join(":".join(map(str, s.getsockname()[:2])) for s in sockets))
                 yield server
@@ -305,7 +306,7 @@ def assemble(config: Config, store: Store, port: int) -> Server:
         return found
 
     tokens = service_account_tokens(config, state, core)
-    services = ServiceAllocator(config.service_network, config.node_ports)
+    services = ServiceKeeper(ServiceAllocator(config.service_network, config.node_ports), state, core("services").key())
     authorizer: Authorizer
     if config.authorization == ("AlwaysAllow",):
         authorizer = AlwaysAllow()
@@ -438,34 +439,9 @@ def bootstrap_tokens(state: State, core: Callable[[str], ResourceDef]) -> Callab
     return bootstraptokens.authenticator(secret_of)
 
 
-def learn_services(server: Server) -> None:
-    """Fill the table of addresses and ports, at once: no Service may be made before all that are there have theirs."""
-    resource = server.registry.get("", "v1", "services")
-    assert resource is not None
-    for entry in server.cache.list(resource.key()):
-        server.services.observe(entry.key, entry.revision, decoded(entry))
-
-
-async def follow_services(server: Server) -> None:
-    """Keep the table of addresses and ports at what the Services hold, whoever wrote them."""
-    resource = server.registry.get("", "v1", "services")
-    assert resource is not None
-    while True:
-        watcher = server.cache.watch(resource.key(), after=None)
-        try:
-            async for item in watcher:
-                if not isinstance(item, Batch):
-                    continue
-                for event in item:
-                    entry = event.entry
-                    if entry is None:
-                        continue
-                    if event.type == "DELETED":
-                        server.services.forget(entry.key, entry.revision)
-                    else:
-                        server.services.observe(entry.key, entry.revision, decoded(entry))
-        except Compacted:
-            continue
+def service_addresses(server: Server) -> ServiceAddresses:
+    pipeline = server.pipeline
+    return ServiceAddresses(pipeline.state, server.registry, server.services, pipeline.writer.now)
 
 
 def grpc_front(server: Server) -> AbstractAsyncContextManager[int]:

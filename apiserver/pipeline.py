@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from functools import wraps
 from typing import TypeVar
 
+from apiserver import replies
 from apiserver.admission.chain import Chain
-from apiserver.allocators import ServiceAllocator
 from apiserver.auth.authorizer import Authorizer, named, refused
 from apiserver.componentstatuses import ComponentStatuses
 from apiserver.reads import Reader, WatchSession
@@ -28,12 +28,13 @@ from apiserver.request import (
     Written,
 )
 from apiserver.reviews import Reviews
+from apiserver.servicekeeper import ServiceKeeper
 from apiserver.state import State, unavailable
 from apiserver.subresources import Subresources
 from apiserver.tokenrequests import TokenIssuer
 from apiserver.watchcache import Batch
 from apiserver.writes import Writer
-from kubarium.machinery.errors import ServiceUnavailable, StoreUnavailable
+from kubarium.machinery.errors import ServiceUnavailable, StoreUnavailable, ValueTooLarge
 
 __all__ = ["DeleteOptions", "ListOptions", "Listed", "Pipeline", "Request", "User", "WriteOptions", "Written"]
 
@@ -43,7 +44,7 @@ PLAIN = ("", "status")  # what a get answers with the object as it is stored
 
 
 def _answered(call: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
-    """A store that does not answer is a 503 of ours."""
+    """A store that does not answer is a 503 of ours; what it finds too large is told in its own words, as upstream."""
 
     @wraps(call)
     async def answered(*args: object, **kwargs: object) -> T:
@@ -51,6 +52,8 @@ def _answered(call: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
             return await call(*args, **kwargs)
         except StoreUnavailable as err:
             raise unavailable(err) from err
+        except ValueTooLarge as err:
+            raise replies.unnamed_error(str(err)) from err
 
     return answered
 
@@ -62,7 +65,7 @@ class Parts:
     state: State
     admission: Chain
     authorizer: Authorizer
-    services: ServiceAllocator
+    services: ServiceKeeper
     tokens: TokenIssuer
     reviews: Reviews
 

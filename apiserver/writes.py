@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import NoReturn
 
 import orjson
 
@@ -19,13 +20,14 @@ from apiserver import codec, decode, deletion, objectmeta, options, patching, re
 from apiserver.admission.chain import CREATE, DELETE, UPDATE, Attributes, Chain
 from apiserver.admission.policies import is_policy
 from apiserver.admission.serviceaccounts import random_suffix
-from apiserver.allocators import Reservation, ServiceAllocator
+from apiserver.allocators import Reservation
 from apiserver.fieldmanager import applying, updates
 from apiserver.fieldmanager.entries import Entry as FieldsEntry
 from apiserver.fieldmanager.entries import manager_name
 from apiserver.reads import served
 from apiserver.registry.base import Object, Part, ResourceDef, Strategy
 from apiserver.request import DeleteOptions, Request, WriteOptions, Written
+from apiserver.servicekeeper import ServiceKeeper
 from apiserver.stamps import Timestamps, Uids
 from apiserver.state import State
 from apiserver.watchcache import Entry
@@ -79,34 +81,51 @@ class Job:
         return Written(body, created, tuple(dict.fromkeys(self.warnings)) if self.warnings else ())
 
 
+class _Lost(Exception):
+    """What a Service was given belongs to another."""
+
+
 class _NothingReserved:
     """Of everything but Services."""
 
-    def __enter__(self) -> Callable[[int], None]:
-        return self._confirm
+    disputable = False
+
+    def __enter__(self) -> _NothingReserved:
+        return self
 
     def __exit__(self, *_: object) -> None: ...
 
-    @staticmethod
-    def _confirm(revision: int) -> None: ...
+    def confirm(self, revision: int) -> None: ...
+
+    async def is_lost(self, revision: int) -> bool:
+        return False
 
 
 _NOTHING_RESERVED = _NothingReserved()
 
 
 class _Reserved:
-    """What a write has reserved for a Service, while the block lasts; gives what confirms the write."""
+    """What a write has reserved for a Service, while the block lasts.
 
-    def __init__(self, services: ServiceAllocator, reservation: Reservation, service: Object) -> None:
+    `disputable`: other servers may give out the same at the same moment; ask `is_lost` after the write.
+    """
+
+    def __init__(self, services: ServiceKeeper, reservation: Reservation, service: Object) -> None:
         self._services = services
         self._reservation = reservation
         self._service = service
+        self.disputable = services.shared and bool(reservation.items)
 
-    def __enter__(self) -> Callable[[int], None]:
-        return self._confirm
+    def __enter__(self) -> _Reserved:
+        return self
 
-    def _confirm(self, revision: int) -> None:
+    def confirm(self, revision: int) -> None:
+        """The write is done."""
         self._services.observe(self._reservation.key, revision, self._service)
+
+    async def is_lost(self, revision: int) -> bool:
+        """Whether what was reserved belongs to an earlier write; then this one has to be taken back."""
+        return await self._services.is_lost(self._reservation, revision)
 
     def __exit__(self, _: object, err: BaseException | None, __: object) -> None:
         """Where nobody can tell whether the write has happened, nobody else may have what it took."""
@@ -123,7 +142,7 @@ class Writer:
         self,
         state: State,
         admission: Chain,
-        services: ServiceAllocator,
+        services: ServiceKeeper,
         *,
         clock: Callable[[], float] = time.time,
         new_uid: Callable[[], str] | None = None,
@@ -163,16 +182,26 @@ class Writer:
         await self._admission.admit(job.attributes(CREATE, metadata.get("name") or "", obj, None))
         prefix = "" if metadata.get("name") else str(metadata.get("generateName") or "")
         if not prefix:
-            return await self._insert_once(job, obj)
+            return await self._insert_undisputed(job, obj)
         template = orjson.dumps(obj)
         for tried in range(NAME_TRIES):
             fresh = orjson.loads(template) if tried else obj
             name = fresh["metadata"]["name"] = objectmeta.generated_name(prefix, random_suffix())
             try:
-                return await self._insert_once(job, fresh)
+                return await self._insert_undisputed(job, fresh)
             except AlreadyExists:
                 continue
         raise replies.no_unique_name(resource, name)
+
+    async def _insert_undisputed(self, job: Job, obj: Object) -> Written:
+        """Again, where what a Service was given turns out to belong to another: it gets something else, or is told."""
+        if not (is_service(job.resource) and self._services.shared):
+            return await self._insert_once(job, obj)
+        template = orjson.dumps(obj)
+        while True:
+            with suppress(_Lost):
+                return await self._insert_once(job, obj)
+            obj = orjson.loads(template)
 
     def _prepare_new(self, job: Job, obj: Object) -> None:
         strategy = job.resource.strategy
@@ -190,7 +219,7 @@ class Writer:
         resource, strategy = job.resource, job.resource.strategy
         name = obj["metadata"].get("name", "")
         key = resource.key(job.request.namespace if resource.namespaced else "", name)
-        with self._reserved(job, key, obj, None) as confirm:
+        with self._reserved(job, key, obj, None) as reserved:
             self._prepare_new(job, obj)
             strategy.default(obj)
             check(resource, obj, strategy.validate(obj))
@@ -205,7 +234,9 @@ class Writer:
                 revision = await self._state.store.create(key, data, ttl_s=resource.ttl_s)
             except KeyExists as err:
                 raise replies.already_exists(resource, name) from err
-            confirm(revision)
+            reserved.confirm(revision)
+            if reserved.disputable and await reserved.is_lost(revision):
+                await self._take_back(resource, key, revision, None)
         if is_policy(resource):
             await self._seen(revision)
         return job.done(served(resource, codec.with_revision(data, revision)), created=True)
@@ -284,7 +315,7 @@ class Writer:
                     continue
             try:
                 return await self._modify_once(job, entry, change)
-            except (RevisionMismatch, KeyMissing):
+            except (RevisionMismatch, KeyMissing, _Lost):
                 continue
         raise replies.conflict(request.resource, request.name)
 
@@ -305,7 +336,7 @@ class Writer:
         self._check_version(job, new, old)
         objectmeta.carry_over(new, old)
         part = await self._admit_update(job, new, old)
-        with self._reserved(job, entry.key, new, old) as confirm:
+        with self._reserved(job, entry.key, new, old) as reserved:
             if part is not None:
                 await self._judge_update(job, part, new, old)
             updates.keep_times(new, old)
@@ -321,7 +352,9 @@ class Writer:
                 revision = await self._state.store.update(
                     entry.key, data, expected=entry.revision, ttl_s=resource.ttl_s
                 )
-                confirm(revision)
+                reserved.confirm(revision)
+                if reserved.disputable and await reserved.is_lost(revision):
+                    await self._take_back(resource, entry.key, revision, old)
         if is_policy(resource):
             await self._seen(revision)
         return job.done(served(resource, codec.with_revision(data, revision)))
@@ -439,12 +472,23 @@ class Writer:
         out before the Service is prepared and judged: both look at them.
         """
         resource = job.resource
-        if resource.plural != "services" or resource.group or job.request.subresource:
+        if not is_service(resource) or job.request.subresource:
             return _NOTHING_RESERVED
         return _Reserved(self._services, self._services.allocate(key, new, old, dry_run=job.dry_run), new)
 
+    async def _take_back(self, resource: ResourceDef, key: str, revision: int, old: Object | None) -> NoReturn:
+        """Undo our own write of a Service, unless somebody has gone on from it. Raises _Lost."""
+        with suppress(RevisionMismatch, KeyMissing):
+            if old is None:
+                gone, _ = await self._state.store.delete(key, expected=revision)
+                self._services.observe(key, gone, None)
+            else:
+                data = codec.stored_form(stored(resource, old))
+                self._services.observe(key, await self._state.store.update(key, data, expected=revision), old)
+        raise _Lost
+
     def _services_gone(self, resource: ResourceDef, key: str, revision: int) -> None:
-        if resource.plural == "services" and not resource.group:
+        if is_service(resource):
             self._services.observe(key, revision, None)
 
 
@@ -461,6 +505,10 @@ def check(resource: ResourceDef, obj: Object, causes: Sequence[StatusCause]) -> 
     if causes:
         group = resource.storage[0] if resource.storage else resource.group
         raise Invalid.of(group, resource.kind, obj["metadata"].get("name", ""), causes)
+
+
+def is_service(resource: ResourceDef) -> bool:
+    return resource.plural == "services" and not resource.group
 
 
 def stored(resource: ResourceDef, obj: Object) -> Object:
