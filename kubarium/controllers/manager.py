@@ -15,6 +15,7 @@ from kubarium.controllers.certificates import Approver, Cleaner, Signer
 from kubarium.controllers.clusterroles import ClusterRoleAggregation
 from kubarium.controllers.config import Config
 from kubarium.controllers.controller import Context, Controller, Informers
+from kubarium.controllers.cronjobs.controller import CronJobController
 from kubarium.controllers.daemonsets.controller import DaemonSetController
 from kubarium.controllers.deployment import DeploymentController
 from kubarium.controllers.endpoints import EndpointsController
@@ -63,6 +64,7 @@ CONTROLLERS: tuple[type[Controller[Any]], ...] = (
     Signer,
     Cleaner,
     JobController,
+    CronJobController,
     StatefulSetController,
     DaemonSetController,
     DisruptionController,
