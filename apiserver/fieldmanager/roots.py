@@ -45,6 +45,7 @@ _STATUS_LEAVES: Mapping[tuple[str, str], frozenset[str]] = {
 }
 
 
+_QUESTIONS = frozenset({"authentication.k8s.io", "authorization.k8s.io"})  # their statuses are a client's like the rest
 # What else a kind's subresources leave alone: of the whole object, and of its status. Requests for certificates are
 # read-only but for their metadata; each of their subresources owns one part of the status.
 _LEAVES: Mapping[tuple[str, str, str], tuple[frozenset[str], frozenset[str]]] = {
@@ -85,7 +86,7 @@ def _root(group: str, version: str, kind: str, plural: str, subresource: str) ->
         leaves = _STATUS_LEAVES.get((group, plural), _NONE)
         left |= {"metadata"} if "*" in leaves else _NONE
         metadata_left |= leaves
-    elif "spec" in fields and "status" in fields and subresource != "approval":
+    elif "spec" in fields and "status" in fields and subresource != "approval" and group not in _QUESTIONS:
         left |= {"status"}
     more, status_left = _LEAVES.get((group, plural, subresource), (_NONE, _NONE))
     within = {"metadata": Struct("meta.v1.ObjectMeta", metadata_left)}
