@@ -1,5 +1,6 @@
-"""What every cluster has from its first moment: namespaces, priority classes, roles, flow control, APIServices; and what
-is also kept as it is: the `kubernetes` Service with this server behind it, and the CA of its clients.
+"""What every cluster has from its first moment: namespaces, priority classes, roles, flow control, APIServices, the
+range of Services; and what is also kept as it is: the `kubernetes` Service with this server behind it, and the CA of
+its clients.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from apiserver.registry.base import Object, Registry, ResourceDef
 from apiserver.registry.rbac import GROUP
 from apiserver.request import AUTHENTICATED_GROUP, MASTERS_GROUP, DeleteOptions, Request, User, WriteOptions
 from apiserver.seeding import Seed, sow
+from apiserver.serviceaddresses import range_seed
 from kubarium.machinery.errors import AlreadyExists, ApiError, Conflict, StoreUnavailable
 
 log = logging.getLogger(__name__)
@@ -176,6 +178,7 @@ class Bootstrap:
             state, now = self._pipeline.state, self._pipeline.writer.now()
             await asyncio.gather(*(self._reconcile(plural, obj) for plural, obj in defaults.default_objects()))
             await sow(state, seeds(self._registry, now), now)
+            await sow(state, range_seed(self._registry, self._identity.network, now), now)
             await state.caught_up()
         for group, plural, obj in kept_objects(self._identity):
             await self._keep(self._resource(group, plural), obj)

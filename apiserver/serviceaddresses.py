@@ -32,6 +32,7 @@ _MANAGED_BY, _ALLOCATOR = "ipaddress.kubernetes.io/managed-by", "ipallocator.k8s
 _FAMILY = "ipaddress.kubernetes.io/ip-family"
 QUIET_S = 0.5  # without a change of any Service, before their addresses are looked at; or
 LONGEST_WAIT = 20  # times as long, where Services change all the time
+YIELD_EVERY = 256  # addresses, so that requests are answered meanwhile
 BATCH = 32  # addresses written at once
 PAUSE_S, BUSY_PAUSE_S = 0.02, 0.25  # between batches: where no Service changes meanwhile, and where some do
 RETRY_S = 1.0
@@ -135,10 +136,11 @@ class ServiceAddresses:
         entries = self._state.cache.list(self._address.key())
         for entry in unwanted(wanted, entries):
             await self._remove(entry)
-        for entry in entries:
-            key = wanted.get(entry.head.name)
-            if key and self._owners.setdefault(entry.head.name, key) != key:
+        for looked_at, entry in enumerate(entries):
+            if not self._is_right(entry, wanted.get(entry.head.name)):
                 await self._remove(entry)  # the address has changed hands: it is made anew in the next round
+            if not looked_at % YIELD_EVERY:
+                await asyncio.sleep(0)
         lacking = missing(wanted, entries)
         for first in range(0, len(lacking), BATCH):
             batch = lacking[first : first + BATCH]
@@ -146,6 +148,17 @@ class ServiceAddresses:
             self._owners.update(batch)
             await asyncio.sleep(BUSY_PAUSE_S if self._busy else PAUSE_S)
             self._busy = False
+
+    def _is_right(self, entry: Entry, key: str | None) -> bool:
+        """Whether an IPAddress made here names the Service (of this store key) that has the address."""
+        name = entry.head.name
+        if key is None or self._owners.get(name) == key or entry.head.labels.get(_MANAGED_BY) != _ALLOCATOR:
+            return True
+        parent = codec.decode(entry.data)["spec"]["parentRef"]
+        found = self._service.key(parent.get("namespace", ""), parent.get("name", ""))
+        if found == key:
+            self._owners[name] = key
+        return bool(found == key)
 
     async def _remove(self, entry: Entry) -> None:
         """Unless its Service, which this server may not have looked at yet, has it all the same."""

@@ -32,7 +32,7 @@ def needs_node_port(service: Object) -> bool:
 
 
 def needs_health_port(service: Object) -> bool:
-    return at(service, "spec.type") == "LoadBalancer" and at(service, "spec.externalTrafficPolicy") == "Local"
+    return bool(at(service, "spec.type") == "LoadBalancer" and at(service, "spec.externalTrafficPolicy") == "Local")
 
 
 def is_headless(service: Object) -> bool:
