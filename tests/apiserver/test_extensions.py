@@ -31,7 +31,7 @@ def test_first_objects_are_as_if_they_had_come_through_the_front_door(seed: seed
     assert (found["metadata"]["uid"], found["metadata"]["creationTimestamp"]) == ("uid", NOW)
 
 
-def test_two_servers_do_not_overwrite_what_is_there(shared_apiserver: ApiServer) -> None:
+def test_every_cluster_has_the_defaults_of_flow_control(shared_apiserver: ApiServer) -> None:
     names = {item["metadata"]["name"] for item in shared_apiserver.get(f"{FLOW_CONTROL}/flowschemas").body["items"]}
     assert names == set(FLOWS)
     levels = shared_apiserver.get(f"{FLOW_CONTROL}/prioritylevelconfigurations").body["items"]
