@@ -67,6 +67,11 @@ def _prepare_update(new: Object, old: Object) -> None:
     _set_template_generation(new, template_generation(old) + changed)
 
 
+def _prepare_status_update(new: Object, old: Object) -> None:
+    status_only(new, old)
+    _set_template_generation(new, template_generation(old))
+
+
 def without_generation(obj: Object) -> Object:
     """What a Table's row shows of it: the annotation is not part of the object as the server holds it."""
     annotations = {k: v for k, v in at(obj, "metadata.annotations", {}).items() if k != GENERATION}
@@ -75,6 +80,9 @@ def without_generation(obj: Object) -> Object:
 
 
 def _default(obj: Object) -> None:
+    """Upstream has the annotation on every object that it reads, whoever made it; who writes one owns it."""
+    if GENERATION not in at(obj, "metadata.annotations", {}):
+        _set_template_generation(obj, 0)
     spec = obj.setdefault("spec", {})
     default_template(spec)
     strategy = spec.setdefault("updateStrategy", {})
@@ -193,7 +201,7 @@ DAEMONSETS = ResourceDef(
         validate=creating(_check),
         prepare_update=_prepare_update,
         validate_update=updating(_check_update),
-        prepare_status_update=status_only,
+        prepare_status_update=_prepare_status_update,
         validate_status_update=updating(_check_status),
         warnings=_warnings,
     ),
