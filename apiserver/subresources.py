@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -21,9 +22,11 @@ from apiserver.scaling import Scaling
 from apiserver.state import State
 from apiserver.tokenrequests import TOKEN_REQUEST, TokenIssuer
 from apiserver.writes import Job, Writer
-from kubarium.machinery.errors import BadRequest, Conflict
+from kubarium.machinery.errors import ApiError, BadRequest, Conflict
 
 EVICTION = ResourceDef("policy", "v1", "Eviction", "evictions", "eviction")
+
+Handler = Callable[[Request, Object, WriteOptions], Awaitable[Written]]
 
 
 class Subresources:
@@ -39,12 +42,30 @@ class Subresources:
     async def create(self, request: Request, body: bytes, content_type: str, wanted: WriteOptions) -> Written:
         """The subresources that are POSTed, and Bindings by themselves."""
         options.check_write("CreateOptions", wanted)
+        kind, handler = self._handler(request)
+        if kind is EVICTION and content_type != PROTOBUF_TYPE:
+            body = body.replace(b"policy/v1beta1", b"policy/v1", 1)  # old clients; the form is the same
+        obj, found = decode.decode(body, content_type, kind, field_validation=wanted.field_validation)
+        warnings = tuple(found)
+        try:
+            written = await handler(request, obj, wanted)
+        except ApiError as err:
+            err.warnings = (*warnings, *err.warnings)
+            raise
+        return replace(written, warnings=(*warnings, *written.warnings)) if warnings else written
+
+    def _handler(self, request: Request) -> tuple[ResourceDef, Handler]:
+        """What is sent, and who takes it. Raises NotAllowed where nothing may be."""
         if request.resource.kind == "Binding":
-            return await self._bind_named(request, body, content_type, wanted)
-        handlers = {"binding": self._bind, "eviction": self._evict, "token": self._token}
+            return BINDINGS, self._bind_named
+        handlers = {
+            "binding": (BINDINGS, self._bind),
+            "eviction": (EVICTION, self._evict),
+            "token": (TOKEN_REQUEST, self._token),
+        }
         if request.subresource not in handlers:
             raise replies.NotAllowed
-        return await handlers[request.subresource](request, body, content_type, wanted)
+        return handlers[request.subresource]
 
     async def update(self, request: Request, body: bytes, content_type: str, wanted: WriteOptions) -> Written:
         options.check_write("UpdateOptions", wanted)
@@ -54,28 +75,21 @@ class Subresources:
 
     # -- pods ----------------------------------------------------------------------------------------------------------
 
-    async def _bind_named(self, request: Request, body: bytes, content_type: str, wanted: WriteOptions) -> Written:
+    async def _bind_named(self, request: Request, binding: Object, wanted: WriteOptions) -> Written:
         """A Binding that was POSTed to the namespace: it names its pod itself."""
-        binding = _decode(body, content_type, BINDINGS, wanted)
         pod = replace(
             request, resource=PODS, name=objectmeta.metadata_of(binding).get("name", ""), subresource="binding"
         )
-        return await self._carry_out(pod, binding, wanted)
+        return await self._bind(pod, binding, wanted)
 
-    async def _bind(self, request: Request, body: bytes, content_type: str, wanted: WriteOptions) -> Written:
-        return await self._carry_out(request, _decode(body, content_type, BINDINGS, wanted), wanted)
-
-    async def _carry_out(self, request: Request, binding: Object, wanted: WriteOptions) -> Written:
+    async def _bind(self, request: Request, binding: Object, wanted: WriteOptions) -> Written:
         objectmeta.match_namespace(binding, BINDINGS, request.namespace)
         check_binding(binding, request)
         now = self._writer.now()
         await self._writer.modify(Job(request, wanted), lambda pod: bound(request, pod, binding, now))
         return Written(replies.CREATED, created=True)
 
-    async def _evict(self, request: Request, body: bytes, content_type: str, wanted: WriteOptions) -> Written:
-        if content_type != PROTOBUF_TYPE:
-            body = body.replace(b"policy/v1beta1", b"policy/v1", 1)  # old clients; the form is the same
-        eviction = _decode(body, content_type, EVICTION, wanted)
+    async def _evict(self, request: Request, eviction: Object, wanted: WriteOptions) -> Written:
         objectmeta.match_namespace(eviction, EVICTION, request.namespace)
         if eviction["metadata"].get("name", "") != request.name:
             raise BadRequest("name in URL does not match name in Eviction object")
@@ -88,14 +102,15 @@ class Subresources:
 
     # -- the others ----------------------------------------------------------------------------------------------------
 
-    async def _token(self, request: Request, body: bytes, content_type: str, wanted: WriteOptions) -> Written:
-        review = _decode(body, content_type, TOKEN_REQUEST, wanted)
+    async def _token(self, request: Request, review: Object, wanted: WriteOptions) -> Written:
         manager = manager_name(wanted.field_manager, wanted.user_agent)
         issued = await self._tokens.issue(request, review, manager, dry_run=bool(wanted.dry_run))
         return Written(orjson.dumps(issued), created=True)
 
     async def _finalize(self, request: Request, body: bytes, content_type: str, wanted: WriteOptions) -> Written:
-        asked = _decode(body, content_type, request.resource, wanted)
+        asked, found = decode.decode(body, content_type, request.resource, field_validation=wanted.field_validation)
+        job = Job(request, wanted)
+        job.warnings.extend(found)
         objectmeta.match_name(asked, request.name)
 
         def change(namespace: Object) -> Object:
@@ -106,12 +121,7 @@ class Subresources:
             namespace["spec"] = {"finalizers": finalizers} if finalizers else {}
             return namespace
 
-        return await self._writer.modify(Job(request, wanted), change)
-
-
-def _decode(body: bytes, content_type: str, resource: ResourceDef, wanted: WriteOptions) -> Object:
-    obj, _ = decode.decode(body, content_type, resource, field_validation=wanted.field_validation)
-    return obj
+        return await self._writer.modify(job, change)
 
 
 def check_binding(binding: Object, request: Request) -> None:
