@@ -293,13 +293,32 @@ def test_quality_of_service(resources: Json, qos: str) -> None:
 def test_generations_are_counted_where_kubernetes_counts_them() -> None:
     counted = {r.plural for r in REGISTRY if "generation" in created(_path(r), _smallest(r.plural))["metadata"]}
     assert counted == {
+        "cronjobs",
+        "customresourcedefinitions",
+        "daemonsets",
         "deployments",
+        "deviceclasses",
         "endpointslices",
+        "flowschemas",
         "ingressclasses",
         "ingresses",
+        "jobs",
+        "mutatingadmissionpolicies",
+        "mutatingadmissionpolicybindings",
+        "mutatingwebhookconfigurations",
+        "networkpolicies",
+        "poddisruptionbudgets",
         "pods",
+        "podtemplates",
         "priorityclasses",
+        "prioritylevelconfigurations",
         "replicasets",
+        "replicationcontrollers",
+        "resourceslices",
+        "statefulsets",
+        "validatingadmissionpolicies",
+        "validatingadmissionpolicybindings",
+        "validatingwebhookconfigurations",
     }
 
 
@@ -391,6 +410,6 @@ def test_events_of_both_groups_are_one_kind() -> None:
 def test_selectors_of_either_event_api_read_what_is_stored() -> None:
     from apiserver.assembly import selectors_of
 
-    selectors = selectors_of(REGISTRY)("/registry/core/events/")
+    selectors = selectors_of(REGISTRY, REGISTRY)("/registry/core/events/")
     core = created("v1/events", EVENT)
     assert selectors["regarding.name"](core) == selectors["involvedObject.name"](core) == "p"

@@ -317,7 +317,7 @@ def test_service(spec: Json, expected: list[str]) -> None:
         pytest.param(
             "discovery.k8s.io/v1/endpointslices",
             {"metadata": {"name": "x"}, "addressType": "IPv6", "endpoints": [{"addresses": ["10.1.2.3"]}]},
-            ['endpoints[0].addresses[0]: Invalid value: "10.1.2.3": must be a valid IPv6 address'],
+            ['endpoints[0].addresses: Invalid value: "10.1.2.3": must be an IPv6 address'],
             id="address of the other family",
         ),
     ],
