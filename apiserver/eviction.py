@@ -175,7 +175,7 @@ def _set_condition(status: Object, now: str) -> None:
 def refusal(name: str, status: Object) -> str:
     """Why a budget lets no pod go."""
     conditions = (c for c in status.get("conditions") or () if c.get("type") == "DisruptionAllowed")
-    condition = next(conditions, {})
+    condition: Object = next(conditions, {})
     said = condition.get("message", "") if condition.get("status") == "False" else ""
     healthy, desired = status.get("currentHealthy", 0), status.get("desiredHealthy", 0)
     if said and condition.get("reason") == "SyncFailed":

@@ -164,8 +164,8 @@ def _source_v1(kind: str, source: Object) -> Object:
     if kind == "external":
         rest = (("metricSelector", selector), ("targetValue", value), ("targetAverageValue", average))
         return {"metricName": name, **_given(*rest)}
-    rest = (("targetAverageUtilization", target.get("averageUtilization")), ("targetAverageValue", average))
-    out = {"name": source.get("name", ""), **_given(*rest)}
+    resource = (("targetAverageUtilization", target.get("averageUtilization")), ("targetAverageValue", average))
+    out = {"name": source.get("name", ""), **_given(*resource)}
     return out | {"container": source.get("container", "")} if kind == "containerResource" else out
 
 
@@ -227,7 +227,8 @@ def _spec_v2(spec: Object, annotations: dict[str, str]) -> Object:
     metrics = [_metric_v2(m) for m in _parsed(annotations, METRICS, list) or () if isinstance(m, dict)]
     if (utilization := spec.get("targetCPUUtilizationPercentage")) is not None:
         metrics.append(_cpu(utilization))
-    out = {key: copy.deepcopy(spec[key]) for key in ("scaleTargetRef", "minReplicas", "maxReplicas") if key in spec}
+    kept = ("scaleTargetRef", "minReplicas", "maxReplicas")
+    out: Object = {key: copy.deepcopy(spec[key]) for key in kept if key in spec}
     out["metrics"] = metrics or [copy.deepcopy(DEFAULT_METRIC)]
     if behavior := _behavior_v2(_parsed(annotations, BEHAVIOR, dict) or {}):
         out["behavior"] = behavior

@@ -43,7 +43,7 @@ class _Write:
         return is_true(self.status, kind) != is_true(self.was, kind)
 
     def changed(self, key: str, empty: object = None) -> bool:
-        return self.status.get(key, empty) != self.was.get(key, empty)
+        return bool(self.status.get(key, empty) != self.was.get(key, empty))
 
 
 def check_status_update(new: Object, old: Object, faults: Faults) -> None:

@@ -194,5 +194,6 @@ def test_selector_text() -> None:
         {"key": "c", "operator": "Exists"},
         {"key": "d", "operator": "DoesNotExist"},
     ]
-    assert selector_text({"matchLabels": {"a": "1"}, "matchExpressions": expressions}) == "!d,a=1,b in (x,y),c"
-    assert scale_of({"metadata": {}, "spec": {}})["status"] == {"replicas": 0}
+    assert selector_text({"matchLabels": {"a": "1"}, "matchExpressions": expressions}) == "a=1,b in (x,y),c,!d"
+    scale = scale_of({"metadata": {}, "spec": {}}, REGISTRY.get("apps", "v1", "deployments"))
+    assert scale["status"] == {"replicas": 0}
