@@ -114,9 +114,9 @@ class Manager:
             informers = self._informers.all()
             for name, informer in informers.items():
                 group.create_task(informer.run(), name=f"informer/{name}")
-            if self._kinds.wanted:
-                group.create_task(self._kinds.run(), name="kinds")
             await wait_synced(*informers.values())
+            if self._kinds.wanted:  # who works on all kinds waits for them; the others begin
+                group.create_task(self._kinds.run(), name="kinds")
             if leader_elect:
                 identity = f"{socket.gethostname()}_{os.getpid()}"
                 await lead(self._api, Election("kube-controller-manager", identity), self._work)
