@@ -12,6 +12,7 @@ from typing import Any
 
 from apiserver.registry import names
 from apiserver.registry.base import Object
+from apiserver.registry.deviceselectors import selector_fault
 from apiserver.registry.faults import Faults
 from apiserver.registry.pv_sources import check_driver_name
 
@@ -152,8 +153,12 @@ def check_selectors(selectors: list[Object], path: str, faults: Faults) -> None:
 def _check_selector(selector: Object, path: str, faults: Faults) -> None:
     if (cel := selector.get("cel")) is None:
         faults.required(f"{path}.cel")
-    elif len(cel.get("expression", "").encode()) > MAX_EXPRESSION_B:
+        return
+    expression = cel.get("expression", "")
+    if len(expression.encode()) > MAX_EXPRESSION_B:
         faults.too_long(f"{path}.cel.expression", MAX_EXPRESSION_B)
+    elif wrong := selector_fault(expression):
+        faults.invalid(f"{path}.cel.expression", expression, wrong)
 
 
 def check_configuration(config: Object, path: str, faults: Faults) -> None:
