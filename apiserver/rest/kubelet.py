@@ -97,7 +97,7 @@ class KubeletProxy:
             container = container_of(pod, queries.first(exchange.query, "container"))
         if not (node := pod["spec"].get("nodeName")):
             if request.subresource == "log":
-                return Answer(status=204)
+                return Answer(status=204, headers=())
             raise BadRequest(f"pod {request.name} does not have a host assigned")
         base = await self._kubelet(node)
         url = base + kubelet_path(request, pod, container, exchange.query)
