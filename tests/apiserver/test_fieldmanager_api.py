@@ -131,7 +131,7 @@ def test_scale_has_an_owner_of_its_own(shared_apiserver: ApiServer, ns: str) -> 
     scale = {"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "web"}, "spec": {"replicas": 6}}
     refused = apply(shared_apiserver, f"{path}/scale", scale, "two")
     assert refused.body["message"].endswith(
-        'conflict with "hpa" with subresource "scale" using apps/v1: .spec.replicas'
+        'conflict with "hpa" with subresource "scale" using autoscaling/v1: .spec.replicas'
     )
     assert apply(shared_apiserver, f"{path}/scale", scale, "two", "&force=true").body["spec"] == {"replicas": 6}
     assert owned(shared_apiserver.get(path).body)["two/scale"] == [".spec.replicas"]
