@@ -91,12 +91,12 @@ class RuleChecks:
         if program is None:
             return None
         many = MAX_REQUEST_B // (type_.min_size + 1) if self.many is None else self.many
-        cost = min(MAX, estimate.most(program.tree, type_, program.calls) * many)
+        cost = min(MAX, estimate.most(program.tree, type_) * many)
         self._spend("rule", cost, f"{path}.rule", faults)
         if rule.get("messageExpression"):
             message = self._compiled(env, rule, "messageExpression", "string", path, faults)
             if message is not None:
-                cost = estimate.most(message.tree, type_, message.calls)
+                cost = estimate.most(message.tree, type_)
                 self._spend("messageExpression", cost, f"{path}.messageExpression", faults)
         return program
 
@@ -114,7 +114,7 @@ class RuleChecks:
         except CompileError as err:
             faults.invalid(f"{path}.{key}", shown_rule(rule), f"{about}compilation failed: {err}")
             return None
-        if program.result not in (wanted, "dyn" if not program.tree.types else wanted):
+        if program.result != wanted and (program.is_typed or program.result != "dyn"):
             text = "cel expression must evaluate to a bool" if key == "rule" else f"{about}must evaluate to a string"
             faults.invalid(f"{path}.{key}", shown_rule(rule), text)
             return None

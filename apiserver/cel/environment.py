@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache, lru_cache
 from typing import Any
 
@@ -20,6 +21,7 @@ from apiserver.cel.tree import Expr, Ident
 _STRING_OR_NAME = re.compile(
     r"""r?(?:'''.*?'''|\"\"\".*?\"\"\"|'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|[A-Za-z_]\w*""", re.DOTALL
 )
+_HOLDER, _SHORTER = "_", 3  # of optional variables: `_.?Self` is `oldSelf`
 _WELL_KNOWN = {"duration": ".google.protobuf.Duration", "timestamp": ".google.protobuf.Timestamp"}
 _WELL_KNOWN |= {"dyn": ".google.protobuf.Value", "list": ".google.protobuf.ListValue", "map": ".google.protobuf.Struct"}
 
@@ -29,19 +31,23 @@ class CompileError(ValueError):
 
 
 class Program:
-    """A checked expression. `result` is the name of its type (`bool`); `names` are the variables that it uses; `calls`
-    maps functions that stand for variables to these.
+    """A checked expression. `result` is the name of its type (`bool`), `dyn` where that is not known; `names` are the
+    variables that it uses.
     """
 
-    __slots__ = ("_step", "calls", "names", "result", "tree")
+    __slots__ = ("_step", "names", "result", "tree")
 
-    def __init__(self, found: tree.Tree, result: str, calls: Mapping[str, str]) -> None:
+    def __init__(self, found: tree.Tree, result: str) -> None:
         functions = {**library.functions(), macros.INSERT: _insert}
         self.tree = found
-        self.calls = calls
         self.result = result
-        self.names = frozenset(found.names.values()) | _identifiers(found.root, calls)
-        self._step = Compiler(found, functions, library.call_cost, calls).program()
+        self.names = frozenset(found.names.values()) | _identifiers(found.root)
+        self._step = Compiler(found, functions, library.call_cost).program()
+
+    @property
+    def is_typed(self) -> bool:
+        """Whether all types are known: some functions, and comprehensions over two variables, the library has not."""
+        return bool(self.tree.types) and not macros.any_call(self.tree.root, library.untyped())
 
     def run(self, variables: Mapping[str, Any], limit: int = PER_CALL_LIMIT) -> tuple[Any, int]:
         """The value, and what it has cost. Raises CelError (it has none; `cost` is an attribute), CostExceeded."""
@@ -57,12 +63,10 @@ def _insert(holder: dict[Any, Any], key: Any, *value: Any) -> dict[Any, Any]:
     return {**holder, key: value[0]} if value else {**holder, **key}
 
 
-def _identifiers(expr: Expr, calls: Mapping[str, str]) -> frozenset[str]:
+def _identifiers(expr: Expr) -> frozenset[str]:
     if isinstance(expr, Ident):
         return frozenset({expr.name})
-    if isinstance(expr, tree.Call) and expr.function in calls:
-        return frozenset({calls[expr.function]})
-    return frozenset().union(*(_identifiers(inner, calls) for inner in macros.children(expr)))
+    return frozenset().union(*(_identifiers(inner) for inner in macros.children(expr)))
 
 
 class Environment:
@@ -73,32 +77,47 @@ class Environment:
         self._messages = _Messages(opaque)
         self._extensions = list(extensions)
         self._variables: dict[str, Any] = {}
-        self._calls: dict[str, str] = {}  # variable -> the call that stands for it
+        self._optional: dict[str, Declared] = {}
         self._env: Any = None
 
     def declare(self, name: str, type_: Declared | str, *, optional: bool = False) -> None:
         """A variable of a schema's type, or of a type by name: `string`, `map(string, dyn)`, `dyn`."""
         found = cel_type(type_) if isinstance(type_, str) else self._messages.cel_type(type_)
         if optional:
-            self._declare_optional(name, found)
+            assert isinstance(type_, Declared)
+            self._optional[name] = type_
+            holder = Declared("object", fields={name[_SHORTER:]: inner for name, inner in self._optional.items()})
+            self._variables[_HOLDER] = self._messages.cel_type(holder)
         else:
             self._variables[name] = found
         self._env = None
 
-    def _declare_optional(self, name: str, type_: Any) -> None:
-        """The library (0.1.3) knows optional types as results of functions, not as types of variables: so a call that
-        is as long as the variable's name stands for it, and places in errors stay right.
-        """
-        cel, call = _cel(), name[:-2]
-        overload = cel.Overload(call, return_type=cel.Type.AbstractType("optional_type", [type_]), parameters=[])
-        self._extensions.append(cel.CelExtension(call, [cel.FunctionDecl(call, [overload])]))
-        self._calls[name] = f"{call}()"
-
     def _written(self, source: str) -> str:
-        """The text with calls in place of optional variables."""
-        if not self._calls:
+        """The text as the library can read it. It (0.1.3) knows optional types as results of what is selected, not as
+        types of variables: so `_.?Self`, which is as long as the name, stands for `oldSelf`, and places in errors stay
+        right.
+        """
+        if not self._optional:
             return source
-        return _STRING_OR_NAME.sub(lambda match: self._calls.get(match.group(), match.group()), source)
+        return _STRING_OR_NAME.sub(lambda match: self._selected(match.group()), source)
+
+    def _selected(self, name: str) -> str:
+        return f"{_HOLDER}.?{name[_SHORTER:]}" if name in self._optional else name
+
+    def _read(self, expression: Any) -> tree.Tree:
+        found = tree.read(expression.serialize())
+        names = {name[_SHORTER:]: name for name in self._optional}
+
+        def variable(expr: Expr) -> Expr | None:
+            match expr:
+                case tree.Call(node, "_?._", None, (Ident(_, holder), tree.Const(_, name))) if holder == _HOLDER:
+                    return Ident(node, names[name])
+            return None
+
+        if not names:
+            return found
+        references = {node: name for node, name in found.names.items() if name not in (_HOLDER, "_?._")}
+        return replace(found, root=macros.replaced(found.root, variable), names=references)
 
     def message(self, name: str, type_: Declared) -> None:
         """A type that expressions make values of, by its name: `JSONPatch{op: 'add'}`."""
@@ -131,28 +150,27 @@ class Environment:
     def compile(self, source: str) -> Program:
         """Raises CompileError."""
         written = self._written(source)
-        calls = {call[:-2]: name for name, call in self._calls.items()}
         try:
             expression = self._made().compile(written)
         except RuntimeError as err:
             if (parsed := self._with_macros(written)) is not None:
-                return Program(parsed, "dyn", calls)
+                return Program(parsed, "dyn")
             raise self._fault(err, source) from err
-        found = tree.read(expression.serialize())
+        found = self._read(expression)
         if faults := texts.literal_faults(found, source):
             raise CompileError(faults)
-        return Program(found, expression.return_type().name().lower(), calls)
+        return Program(found, expression.return_type().name().lower())
 
     def _fault(self, err: RuntimeError, source: str) -> CompileError:
         text = texts.translated(str(err), source)
-        for name, call in self._calls.items():
-            text = text.replace(call, name)
+        for name in self._optional:
+            text = text.replace(self._selected(name), name)
         return CompileError(text)
 
     def _with_macros(self, source: str) -> tree.Tree | None:
         """Expressions with comprehensions over two variables are only parsed: the library does not know these."""
         try:
-            found = tree.read(self._env.compile(source, disable_check=True).serialize())
+            found = self._read(self._env.compile(source, disable_check=True))
         except RuntimeError:
             return None
         return found if macros.any_macro(found.root) else None

@@ -5,7 +5,6 @@ Source: cel-go checker/cost.go (how costs add up); k8s.io/apiextensions-apiserve
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 from apiserver.cel import callcosts, macros, texts, tree
@@ -40,20 +39,17 @@ class Local(NamedTuple):
     entries: Entries | None
 
 
-def most(found: tree.Tree, root: Declared, calls: Mapping[str, str]) -> int:
-    """The most that an expression can cost; `root` is the type of `self`, `calls` maps functions that stand for
-    variables to these.
-    """
-    return _Estimator(found, root, calls).cost(found.root).high
+def most(found: tree.Tree, root: Declared) -> int:
+    """The most that an expression can cost; `root` is the type of `self`."""
+    return _Estimator(found, root).cost(found.root).high
 
 
 class _Estimator:
     """Sizes and paths are kept by node, as long as these live."""
 
-    def __init__(self, found: tree.Tree, root: Declared, calls: Mapping[str, str]) -> None:
+    def __init__(self, found: tree.Tree, root: Declared) -> None:
         self._tree = found
         self._root = root
-        self._calls = calls
         self._locals: dict[str, list[Local]] = {}
         self._paths: dict[int, Path] = {}
         self._sizes: dict[int, Range] = {}
@@ -90,12 +86,14 @@ class _Estimator:
         """`map`, `list`, `object`, `string`, a name of an opaque type."""
         if isinstance(expr, tree.ListOf):
             return "list"
+        name = texts.type_name(self._tree.types.get(expr.id, b"")) if expr.id else "dyn"
+        if name.startswith("optional_type"):
+            return name
         path = self._path(expr)
         if len(path) > 1 or path in (("self",), ("oldSelf",)):
             declared = self._declared(path)
             if declared is not None:
                 return declared.kind
-        name = texts.type_name(self._tree.types.get(expr.id, b"")) if expr.id else "dyn"
         if name in OPAQUE:
             return name
         return "object" if name.startswith(("selfType", "object")) else name.partition("(")[0]
@@ -186,8 +184,6 @@ class _Estimator:
         return cost
 
     def _call(self, expr: tree.Call) -> Range:
-        if expr.function in self._calls:
-            return self._ident(expr, self._calls[expr.function])
         if (expanded := macros.expand(expr)) is not None:
             self._kept.append(expanded)
             cost = self._fold(expanded)

@@ -42,14 +42,9 @@ _TYPES = ("bool", "int", "uint", "double", "string", "bytes", "list", "map", "nu
 
 
 class Compiler:
-    """`functions` beyond CEL's own, `call_cost` what they cost where that is not 1; `calls` maps functions that stand
-    for variables to these.
-    """
+    """`functions` beyond CEL's own, `call_cost` what they cost where that is not 1."""
 
-    def __init__(
-        self, found: tree.Tree, functions: Mapping[str, Function], call_cost: CallCost, calls: Mapping[str, str]
-    ) -> None:
-        self._calls = calls
+    def __init__(self, found: tree.Tree, functions: Mapping[str, Function], call_cost: CallCost) -> None:
         self._tree = found
         self._functions = {**operators.FUNCTIONS, **functions}
         self._call_cost = call_cost
@@ -117,8 +112,6 @@ class Compiler:
         }
         if (make := special.get(expr.function)) is not None:
             return make(expr)
-        if expr.function in self._calls:
-            return self._ident(self._calls[expr.function])
         if (expanded := macros.expand(expr)) is not None:
             return self._step(expanded)
         name, steps = expr.function, [self._step(arg) for arg in expr.args]

@@ -138,6 +138,12 @@ def overloads() -> tuple[Overload, ...]:
     return tuple(_overloads())
 
 
+@cache
+def untyped() -> frozenset[str]:
+    """Functions whose results are optional: the CEL library takes these for values of any type."""
+    return frozenset(one.function.rpartition(".")[2] for one in overloads() if one.result.startswith("optional("))
+
+
 def _overloads() -> Iterator[Overload]:
     for i, line in enumerate(SIGNATURES.strip().splitlines()):
         head, _, result = line.partition(" -> ")

@@ -5,7 +5,8 @@ Source: cel-go ext/comprehensions.go.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from apiserver.cel.tree import Call, Const, Expr, Fold, Ident, ListOf, MapOf, Select
 
@@ -46,6 +47,36 @@ def children(expr: Expr) -> Iterator[Expr]:
                 yield value
         case Fold():
             yield from (expr.range, expr.start, expr.condition, expr.step, expr.result)
+
+
+def any_call(expr: Expr, names: frozenset[str]) -> bool:
+    """Whether one of the functions is called."""
+    return (isinstance(expr, Call) and expr.function in names) or any(any_call(e, names) for e in children(expr))
+
+
+def replaced(expr: Expr, change: Callable[[Expr], Expr | None]) -> Expr:
+    """A tree with those nodes changed of which `change` makes another."""
+    if (found := change(expr)) is not None:
+        return found
+
+    def inner(part: Expr) -> Expr:
+        return replaced(part, change)
+
+    match expr:
+        case Select():
+            return replace(expr, operand=inner(expr.operand))
+        case Call():
+            target = None if expr.target is None else inner(expr.target)
+            return replace(expr, target=target, args=tuple(map(inner, expr.args)))
+        case ListOf():
+            return replace(expr, items=tuple(map(inner, expr.items)))
+        case MapOf():
+            entries = [(inner(k) if isinstance(k, Expr) else k, inner(v), optional) for k, v, optional in expr.entries]
+            return replace(expr, entries=tuple(entries))
+        case Fold():
+            names = ("range", "start", "condition", "step", "result")
+            return replace(expr, **{name: inner(getattr(expr, name)) for name in names})
+    return expr
 
 
 def expand(expr: Call) -> Fold | None:

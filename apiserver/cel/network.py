@@ -178,13 +178,22 @@ def is_cidr(text: Any) -> bool:
 
 
 def contains_ip(holder: Any, value: Any) -> bool:
-    found = value if isinstance(value, IP) else parse_ip(value)
-    return found.address in holder.network
+    return _parsed(value, IP, parse_ip).address in holder.network
 
 
 def contains_cidr(holder: Any, value: Any) -> bool:
-    found = value if isinstance(value, CIDR) else parse_cidr(value)
+    found = _parsed(value, CIDR, parse_cidr)
     return found.length >= holder.length and found.network.network_address in holder.network
+
+
+def _parsed(value: Any, type_: type, parse: Callable[[Any], Any]) -> Any:
+    """What cannot be parsed is, in upstream's words, an argument of a wrong type."""
+    if isinstance(value, type_):
+        return value
+    try:
+        return parse(value)
+    except CelError as err:
+        raise TypeError from err
 
 
 def masked(value: Any) -> CIDR:

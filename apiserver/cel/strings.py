@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from math import isfinite, isnan
 from typing import Any
 
 from apiserver.cel import operators
 from apiserver.cel.values import CelError, UInt, is_list, is_map, type_name
+from apiserver.registry.faults import quoted
 
 
 def _text(*values: Any) -> None:
@@ -149,14 +151,14 @@ def _clause(clause: str, value: Any, precision: int) -> str:
         case "s":
             return shown(value)
         case "d":
-            if whole or isinstance(value, float):
+            if whole:
                 return shown(value)
             raise CelError(
                 f"error during formatting: decimal clause can only be used on integers, was given {type_name(value)}"
             )
         case "f" | "e":
             if whole or isinstance(value, float):
-                return f"{float(value):.{precision}{clause}}"
+                return _number(float(value), precision, scientific=clause == "e")
             about = "fixed-point" if clause == "f" else "scientific notation"
             raise CelError(
                 f"error during formatting: {about} clause can only be used on doubles, was given {type_name(value)}"
@@ -191,9 +193,9 @@ def _hexadecimal(value: Any) -> str:
 def shown(value: Any) -> str:
     """A value as `%s` has it."""
     if is_list(value):
-        return f"[{', '.join(map(shown, value))}]"
+        return f"[{', '.join(map(_literal, value))}]"
     if is_map(value):
-        pairs = sorted((shown(key), shown(value[key])) for key in value)
+        pairs = sorted((_literal(key), _literal(value[key])) for key in value)
         return "{" + ", ".join(f"{key}: {item}" for key, item in pairs) + "}"
     if value is None:
         return "null"
@@ -201,6 +203,33 @@ def shown(value: Any) -> str:
         return operators.to_string(value)
     return type_name(value) if not hasattr(value, "name") else str(value.name)
 
+
+def _literal(value: Any) -> str:
+    """An element of a list or map, as CEL writes it."""
+    text = shown(value)
+    if isinstance(value, str):
+        return quoted(text)
+    if isinstance(value, bytes):
+        return f"b{quoted(text)}"
+    if isinstance(value, float):
+        return f"{value:.6f}" if isfinite(value) else quoted(text)
+    if isinstance(value, datetime):
+        return f"timestamp({quoted(text)})"
+    return f"duration({quoted(text)})" if isinstance(value, timedelta) else text
+
+
+def _number(value: float, precision: int, *, scientific: bool) -> str:
+    """As in American English: `1,234.50`, `1.05\u202f×\u202f10⁰³`."""
+    if not isfinite(value):
+        return "NaN" if isnan(value) else "∞" if value > 0 else "-∞"
+    if not scientific:
+        return f"{value:,.{precision}f}"
+    mantissa, _, exponent = f"{value:.{precision}e}".partition("e")
+    raised = exponent.removeprefix("+").translate(_RAISED)
+    return f"{mantissa}\u202f×\u202f10{raised}"
+
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "charAt": char_at,

@@ -153,4 +153,9 @@ def type_name(type_: bytes) -> str:
                 return f"map({', '.join(inner)})"
             case 9:
                 return type_[value:end].decode()
+            case 14:
+                parts = [(number, start, stop) for number, _, start, stop in records(type_, value, end, "Type")]
+                inner = [type_name(type_[start:stop]) for number, start, stop in parts if number == 2]
+                name = "".join(type_[start:stop].decode() for number, start, stop in parts if number == 1)
+                return f"{name}({', '.join(inner)})"
     return "dyn"
