@@ -6,6 +6,7 @@ Source: apimachinery pkg/labels and pkg/fields.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -14,7 +15,6 @@ from kubarium.machinery.objects import LabelSelector, NodeSelectorRequirement
 
 IN, NOT_IN, EXISTS, MISSING, GREATER, LESS = "in", "notin", "exists", "!", "gt", "lt"
 _OPERATORS = {"=": IN, "==": IN, "!=": NOT_IN, "in": IN, "notin": NOT_IN, ">": GREATER, "<": LESS}
-_OPERATORS |= {"gt": GREATER, "lt": LESS}
 _VIEW_OPERATORS = {"In": IN, "NotIn": NOT_IN, "Exists": EXISTS, "DoesNotExist": MISSING, "Gt": GREATER, "Lt": LESS}
 
 
@@ -102,7 +102,7 @@ def _view_operator(operator: str) -> str:
         raise ValueError(f'"{operator}" is not a valid label selector operator') from None
 
 
-_TOKEN = re.compile(r"\s*(==|!=|[=!(),<>]|[^\s=!(),<>]+)")
+_TOKEN = re.compile(r"[ \t\r\n]*(==|!=|[=!(),<>]|[^ \t\r\n=!(),<>]+)")
 _SYMBOLS = {"==", "!=", "=", "!", "(", ")", ",", "<", ">"}
 _END = ""
 
@@ -145,12 +145,14 @@ def parse_labels(text: str) -> Selector:
 
 
 def _requirement(tokens: _Tokens) -> Requirement:
-    if tokens.peek() == "!":
+    missing = tokens.peek() == "!"
+    if missing:
         tokens.take()
-        return _checked(Requirement(_identifier(tokens), MISSING))
     key = _identifier(tokens)
+    if faults := _key_faults(key):
+        raise ValueError(f"<nil>: Invalid value: {_quoted(key)}: {'; '.join(faults)}")
     if tokens.peek() in (_END, ","):
-        return _checked(Requirement(key, EXISTS))
+        return Requirement(key, MISSING if missing else EXISTS)
     word = tokens.take()
     if word not in _OPERATORS:
         raise ValueError(f"found '{word}', expected: in, notin, =, ==, !=, gt, lt")
@@ -170,65 +172,98 @@ def _identifier(tokens: _Tokens) -> str:
 
 
 def _value_set(tokens: _Tokens) -> tuple[str, ...]:
+    """The values between parentheses, in order, each once; nothing between two commas is the empty value."""
     if (word := tokens.take()) != "(":
         raise ValueError(f"found '{word}' expected: '('")
+    if (word := tokens.peek()) == _END or (word in _SYMBOLS and word not in (",", ")")):
+        raise ValueError(f"found '{word}', expected: ',', ')' or identifier")
     values: list[str] = []
     expect_value = True
     while (word := tokens.take()) != ")":
-        if word == _END:
-            raise ValueError("found '', expected: ',', ')' or identifier")
         if word == ",":
             if expect_value:
                 values.append("")
             expect_value = True
-        elif word in _SYMBOLS:
-            raise ValueError(f"found '{word}', expected: ',', or ')'")
+        elif not expect_value:
+            raise ValueError(f"found '{word}', expected: ',' or ')'")
+        elif word == _END or word in _SYMBOLS:
+            raise ValueError(f"found '{word}', expected: ',', or identifier")
         else:
             values.append(word)
             expect_value = False
     if expect_value:
         values.append("")
-    return tuple(dict.fromkeys(values))
+    return tuple(sorted(set(values)))
 
 
-_NAME = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
-_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-_NAME_RULE = (
-    "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character "
-    "(e.g. '{examples}', regex used for validation is '{regex}')"
+_KEY_NAME = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
+_NAME = re.compile(_KEY_NAME)
+_PREFIX = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
+_SUBDOMAIN = re.compile(_PREFIX)
+_ENDS = "and must start and end with an alphanumeric character"
+_KEY_RULE = (
+    f"must consist of alphanumeric characters, '-', '_' or '.', {_ENDS} "
+    f"(e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '{_KEY_NAME}')"
 )
-_KEY_RULE = "name part " + _NAME_RULE.format(
-    examples="MyName',  or 'my.name',  or '123-abc", regex="([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
+_PREFIX_RULE = (
+    "prefix part a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', "
+    f"{_ENDS} (e.g. 'example.com', regex used for validation is '{_PREFIX}')"
 )
 _VALUE_RULE = (
-    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and "
-    "end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is "
-    "'(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
+    f"a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', {_ENDS} "
+    f"(e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '({_KEY_NAME})?')"
 )
+_INTEGER_RULE = "for 'Gt', 'Lt' operators, the value must be an integer"
+
+
+def _key_faults(key: str) -> list[str]:
+    """What keeps a text from being the key of a label."""
+    prefix, slash, name = key.rpartition("/")
+    if "/" in prefix:
+        return [
+            f"a valid label key {_KEY_RULE} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+        ]
+    faults = []
+    if slash and not prefix:
+        faults.append("prefix part must be non-empty")
+    elif slash:
+        if len(prefix) > 253:
+            faults.append("prefix part must be no more than 253 bytes")
+        if not _SUBDOMAIN.fullmatch(prefix):
+            faults.append(_PREFIX_RULE)
+    if not name:
+        faults.append("name part must be non-empty")
+    elif len(name.encode()) > 63:
+        faults.append("name part must be no more than 63 bytes")
+    if not _NAME.fullmatch(name):
+        faults.append(f"name part {_KEY_RULE}")
+    return faults
 
 
 def _checked(requirement: Requirement) -> Requirement:
-    """Keys and values must be such as labels can have."""
-    prefix, _, name = requirement.key.rpartition("/")
-    if prefix and (len(prefix) > 253 or not _SUBDOMAIN.fullmatch(prefix)):
-        raise ValueError(f'key: Invalid value: "{requirement.key}": prefix part is not a DNS subdomain')
-    if len(name) > 63:
-        raise ValueError(f'key: Invalid value: "{requirement.key}": name part must be no more than 63 bytes')
-    if not _NAME.fullmatch(name):
-        raise ValueError(f'key: Invalid value: "{requirement.key}": {_KEY_RULE}')
-    if requirement.operator in (GREATER, LESS) and not re.fullmatch(r"[+-]?\d+", requirement.values[0]):
-        raise ValueError(
-            f"values[0]: Invalid value: \"{requirement.values[0]}\": for 'Gt', 'Lt' operators, the value must be "
-            "an integer"
-        )
+    """Values must be such as labels can have, and numbers where they are compared."""
+    faults = []
+    if requirement.operator in (GREATER, LESS) and not _is_integer(requirement.values[0]):
+        faults.append(f"values[0]: Invalid value: {_quoted(requirement.values[0])}: {_INTEGER_RULE}")
     for place, value in enumerate(requirement.values):
-        if len(value) > 63:
-            raise ValueError(
-                f'values[{place}][{requirement.key}]: Invalid value: "{value}": must be no more than 63 bytes'
-            )
+        found = ["must be no more than 63 bytes"] if len(value.encode()) > 63 else []
         if value and not _NAME.fullmatch(value):
-            raise ValueError(f'values[{place}][{requirement.key}]: Invalid value: "{value}": {_VALUE_RULE}')
+            found.append(_VALUE_RULE)
+        if found:
+            where = f"values[{place}][{requirement.key}]"
+            faults.append(f"{where}: Invalid value: {_quoted(value)}: {'; '.join(found)}")
+    if faults:
+        raise ValueError(faults[0] if len(faults) == 1 else f"[{', '.join(faults)}]")
     return requirement
+
+
+def _is_integer(text: str) -> bool:
+    """As Go reads a 64-bit number."""
+    return bool(re.fullmatch(r"[+-]?[0-9]+", text)) and -(2**63) <= int(text) < 2**63
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
 
 
 class FieldRequirement(NamedTuple):
@@ -256,28 +291,34 @@ class FieldSelector(NamedTuple):
 
 
 _FIELD_OPERATOR = re.compile(r"!=|==|=")
-_FIELD_TERM = re.compile(r"(?:\\.|[^\\,])+", re.DOTALL)
+_FIELD_TERM = re.compile(r"(?:\\.|\\$|[^\\,])+", re.DOTALL)
+_VALUE_PART = re.compile(r"\\(.?)|([,=])", re.DOTALL)
 
 
 def parse_fields(text: str) -> FieldSelector:
-    """`metadata.name=web,status.phase!=Running`; commas, equal signs and backslashes in values are escaped by `\\`."""
+    """`metadata.name=web,status.phase!=Running`; commas, equal signs and backslashes in values are escaped by `\\`.
+
+    A term without field and value says nothing.
+    """
     requirements: list[FieldRequirement] = []
     for term in _FIELD_TERM.findall(text):
         if (found := _FIELD_OPERATOR.search(term)) is None:
             raise ValueError(f"invalid selector: '{text}'; can't understand '{term}'")
-        value = _unescaped(term[found.end() :])
-        requirements.append(FieldRequirement(term[: found.start()], value, found.group() != "!="))
+        field, value = term[: found.start()], _unescaped(term[found.end() :])
+        if field or value:
+            requirements.append(FieldRequirement(field, value, found.group() != "!="))
     return FieldSelector(tuple(requirements))
 
 
 def _unescaped(value: str) -> str:
-    escapes = re.compile(r"\\(.?)", re.DOTALL)
-    for found in escapes.finditer(value):
-        if found.group(1) not in ("\\", ",", "="):
+    """Raises ValueError for the first character that is wrong: one without its backslash is told by its number."""
+    for found in _VALUE_PART.finditer(value):
+        escaped, bare = found.groups()
+        if bare:
+            raise ValueError(f"invalid field selector: unescaped character in value: {ord(bare)}")
+        if escaped not in ("\\", ",", "="):
             raise ValueError(f"invalid field selector: invalid escape sequence: {found.group()}")
-    if "=" in escapes.sub("", value):
-        raise ValueError(f"invalid field selector: unescaped character in value: {value}")
-    return escapes.sub(r"\1", value)
+    return _VALUE_PART.sub(r"\1", value)
 
 
 def _escaped(value: str) -> str:

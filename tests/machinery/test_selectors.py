@@ -30,7 +30,6 @@ WEB = {"app": "web", "tier": "front", "rank": "3"}
         ("old notin (x)", True),
         ("rank>2", True),
         ("rank>3", False),
-        ("rank gt 2", True),
         ("rank<4", True),
         ("app>1", False),
         ("app=", False),
@@ -49,6 +48,9 @@ def test_label_selector(text: str, selected: bool) -> None:
         ("a=b=c", "found '=', expected: ',' or 'end of string'"),
         ("a in b", "unable to parse requirement: found 'b' expected: '('"),
         ("a,", "found '', expected: identifier after ','"),
+        ("a gt 1", "unable to parse requirement: found 'gt', expected: in, notin, =, ==, !=, gt, lt"),
+        ("a in (x", "unable to parse requirement: found '', expected: ',' or ')'"),
+        ("a in (", "unable to parse requirement: found '', expected: ',', ')' or identifier"),
     ],
 )
 def test_label_selector_that_cannot_be_read(text: str, message: str) -> None:
@@ -57,10 +59,20 @@ def test_label_selector_that_cannot_be_read(text: str, message: str) -> None:
     assert str(caught.value) == message
 
 
-@pytest.mark.parametrize("text", ["-a=b", "a=-b", "a/b/c=d", "a>x", "a=" + "x" * 64])
+@pytest.mark.parametrize(
+    "text", ["-a=b", "a=-b", "a/b/c=d", "a>x", "a>9999999999999999999", "/a", "a/", "a=" + "x" * 64]
+)
 def test_labels_that_no_object_can_have_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="Invalid value"):
         parse_labels(text)
+
+
+def test_what_is_wrong_with_a_key_is_told_with_its_rule() -> None:
+    with pytest.raises(ValueError, match="Invalid value") as caught:
+        parse_labels("Bad/-x=1")
+    text = str(caught.value)
+    assert text.startswith('unable to parse requirement: <nil>: Invalid value: "Bad/-x": prefix part a lowercase RFC')
+    assert "; name part must consist of alphanumeric characters" in text
 
 
 names = st.from_regex(r"[a-z]([-a-z0-9_.]{0,8}[a-z0-9])?", fullmatch=True).filter(
@@ -114,6 +126,24 @@ def test_field_selector() -> None:
     assert selector.exact("metadata.name") == "web"
     assert selector.matches({"metadata.name": "web", "status.phase": "Pending"})
     assert not selector.matches({"metadata.name": "web", "status.phase": "Running"})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a=b=c", "invalid field selector: unescaped character in value: 61"),
+        ("a=b\\c", "invalid field selector: invalid escape sequence: \\c"),
+        ("a=b\\", "invalid field selector: invalid escape sequence: \\"),
+    ],
+)
+def test_field_values_that_cannot_be_read(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match="invalid field selector") as caught:
+        parse_fields(text)
+    assert str(caught.value) == message
+
+
+def test_a_term_of_nothing_says_nothing() -> None:
+    assert parse_fields("=,a=b,!=,").requirements == parse_fields("a=b").requirements
 
 
 def test_field_selector_without_operator_is_refused() -> None:
