@@ -59,9 +59,7 @@ def test_label_selector_that_cannot_be_read(text: str, message: str) -> None:
     assert str(caught.value) == message
 
 
-@pytest.mark.parametrize(
-    "text", ["-a=b", "a=-b", "a/b/c=d", "a>x", "a>9999999999999999999", "/a", "a/", "a=" + "x" * 64]
-)
+@pytest.mark.parametrize("text", ["-a=b", "a=-b", "a/b/c=d", "a>x", "a>" + "9" * 19, "/a", "a/", "a=" + "x" * 64])
 def test_labels_that_no_object_can_have_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="Invalid value"):
         parse_labels(text)
