@@ -14,6 +14,7 @@ POLICIES = frozenset(
         ("", "limitranges"),
         ("", "namespaces"),
         ("", "resourcequotas"),
+        ("apiextensions.k8s.io", "customresourcedefinitions"),
         ("networking.k8s.io", "ingressclasses"),
         ("node.k8s.io", "runtimeclasses"),
         ("scheduling.k8s.io", "priorityclasses"),

@@ -142,9 +142,15 @@ def _kept(key: str, item: Json) -> Json:
     return None if key in ("serviceAccount", "serviceAccountName") and item == "default" else item
 
 
+def _owner(entry: Json) -> tuple[str, ...]:
+    return tuple(entry.get(key, "") for key in ("manager", "operation", "subresource", "apiVersion"))
+
+
 def _word(key: str, item: Json, namespace: str) -> Json:
     if key in _WORDS and isinstance(item, str) and (item or _WORDS[key] == "VERSION"):
         return _WORDS[key]
+    if key == "managedFields" and isinstance(item, list):  # in the order of their times, which differ
+        return worded(sorted(item, key=_owner), namespace, key)
     if key == "clusterIP" and isinstance(item, str) and item.startswith("10."):
         return "IP"
     if key == "clusterIPs" and isinstance(item, list):
