@@ -173,6 +173,8 @@ class Writer:
     async def _insert(self, job: Job, obj: Object) -> Written:
         resource = job.resource
         objectmeta.match_namespace(obj, resource, job.request.namespace)
+        for field in ("deletionTimestamp", "deletionGracePeriodSeconds"):
+            objectmeta.metadata_of(obj).pop(field, None)
         resource.strategy.default(obj)
         if job.applied is None:
             updates.track_create(resource, obj, job.manager, self.now())

@@ -481,6 +481,8 @@ def field_node(entry: dict[str, Any]) -> Node:
     type_ = entry["t"]
     if entry.get("a") == "atomic":
         return Atomic(type_node(type_))
+    if entry.get("a") == "granular" and type_[0] == "struct":
+        return Struct(type_[1])  # owned field by field here, whatever holds for the type
     if type_[0] != "list":
         return type_node(type_)
     item = type_node(type_[1])

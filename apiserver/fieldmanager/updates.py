@@ -54,11 +54,23 @@ def track_update(resource: ResourceDef, subresource: str, new: Object, old: Obje
     root = root_of(resource, subresource)
     if root is None or not managed:
         return
+    managed = _of_group(managed, resource.group)
     changed, removed = root.node.compare(old, new)
     if changed is not None or removed is not None:
         me = Manager(name, UPDATE, resource.api_version, subresource)
         managed = taken(managed, me, resource.api_version, changed, removed, now)
     _write(metadata, managed)
+
+
+def _of_group(managed: Managed, group: str) -> Managed:
+    """Without those who have written through another group (Events have two): their fields are not of this one."""
+    if all(_group(entry) == group for entry in managed.values()):
+        return managed
+    return {manager: entry for manager, entry in managed.items() if _group(entry) == group}
+
+
+def _group(entry: Entry) -> str:
+    return str(entry.get("apiVersion", "")).rpartition("/")[0]
 
 
 def _current(given: list[Any] | None, before: list[Any], *, trusted: bool) -> Managed:
