@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, S
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import cached_property
+from time import monotonic
 from typing import Final, Literal
 
 import msgspec
@@ -37,6 +38,7 @@ ROOT: Final = "/registry/"
 PAGE: Final = 2000  # keys asked of the store at once while filling
 BATCH: Final = 500  # events handed to a watcher at once
 BATCH_BYTES: Final = 128 << 10  # the same in bytes, at least one event
+LONG_ROUND_S: Final = 0.002
 WAKE: Final = 1000  # watchers told of a change before others have a turn
 SHARED: Final = 16  # batches of a resource that are kept for watchers who come to the same place
 HOT: Final = 1000  # newest changes of a resource that keep their encodings; older ones are encoded again if asked for
@@ -194,6 +196,8 @@ class _ResourceLog:
         # the last batches without a filter, by prefix and span, with the position behind them
         self._shared: dict[tuple[str, int, int], tuple[Batch, int]] = {}
         self._told: deque[Watcher] = deque()  # woken, but not yet told
+        self._round: asyncio.TimerHandle | None = None  # the next telling, while it waits for more changes
+        self._took_s = 0.0  # the last one
         self._again = False  # there were changes while they were told
         self.closed = False  # replaced by a new log: its watchers must list again
 
@@ -295,15 +299,26 @@ class _ResourceLog:
     def _wake_waiting(self) -> None:
         if self._told:
             self._again = True
-        elif self.waiting:
-            self._told.extend(self.waiting)
-            self.waiting.clear()
-            self._tell()
+        elif self.waiting and self._round is None:
+            if self._took_s < LONG_ROUND_S:
+                self._begin_round()
+            else:
+                self._round = asyncio.get_running_loop().call_later(self._took_s / 8, self._begin_round)
+
+    def _begin_round(self) -> None:
+        """Tell those who wait. Where telling takes long because they are many, a round waits an eighth of that: changes
+        that come at nearly the same time are then told together, which costs server and clients little more than one.
+        """
+        self._round = None
+        self._told.extend(self.waiting)
+        self.waiting.clear()
+        begun = monotonic()
+        self._tell()
+        self._took_s = monotonic() - begun
 
     def _tell(self) -> None:
-        """Wake those who waited. In the usual case all of them at once, and thereby before the answers to the writes
-        that they are told of: whoever writes does not get ahead of a thousand watchers. So many that others would wait
-        for long are told in several turns."""
+        """In the usual case all at once, and thereby mostly before the answers to the writes that they are told of:
+        whoever writes does not get ahead of a thousand watchers. Still more are told in several turns."""
         told = self._told
         for _ in range(min(WAKE, len(told))):
             told.popleft().wake()
