@@ -25,8 +25,9 @@ def main(names: list[str]) -> int:
         return 2
     parts = []
     for name in names or ALL:
-        rows = importlib.import_module(f"benchmarks.{name}").measure()
-        parts.append(table(ALL[name], f"make bench BENCH_ARGS={name}", rows))
+        module = importlib.import_module(f"benchmarks.{name}")
+        text = table(ALL[name], f"make bench BENCH_ARGS={name}", module.measure())
+        parts.append("\n".join(filter(None, (text, getattr(module, "NOTES", "")))))
         print(parts[-1], flush=True)
     if not names:
         kernel = platform.release().partition("-")[0]
