@@ -24,7 +24,7 @@ NOTES = """What bounds them (py-spy and perf on the server, loaded alone; micros
   calls, the rest the store's thread and the watch cache. In a cluster the controllers' watches come on top, and take
   their part of the two cores.
 - A list is joined from stored bytes, 256 objects at a time; TLS and the client's reading bound it.
-- Watches: 9 a watcher and telling, of which nearly all is TLS and the system call; with 1,000 watchers the load generator
+- Watches: 9 a watcher and telling, nearly all of it TLS and the system call; with 1,000 watchers the load generator
   (one Python process, 8 to 12 an event) is what is full.
 - The start is imports: 0.15 s from compiled modules. Where Python may not write them (PYTHONDONTWRITEBYTECODE, and no
   `python -m compileall` before), every start compiles 0.25 s more.
