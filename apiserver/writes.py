@@ -389,7 +389,7 @@ class Writer:
             strategy.default(new)
         if job.applied is not None:
             new["metadata"]["managedFields"] = job.applied
-        elif part is not None:
+        elif (part is not None) and not is_first_scaling(resource, subresource, old):
             updates.track_update(resource, subresource, new, old, job.manager, self.now())
         if subresource == "scale":
             updates.scale_times(new, old)
@@ -515,6 +515,12 @@ def is_service(resource: ResourceDef) -> bool:
 
 def stored(resource: ResourceDef, obj: Object) -> Object:
     return obj if resource.to_storage is None else resource.to_storage(obj)
+
+
+def is_first_scaling(resource: ResourceDef, subresource: str, old: Object) -> bool:
+    """Whether a custom object gets replicas from its Scale where it had none: upstream lets nobody own these."""
+    custom = resource.custom
+    return subresource == "scale" and custom is not None and custom.scale is not None and not custom.scale.is_set(old)
 
 
 def check_preconditions(resource: ResourceDef, obj: Object, wanted: DeleteOptions) -> None:

@@ -38,6 +38,9 @@ class ScalePaths:
             raise InternalError(str(err)) from err
         return asked, status or 0, selector or ""
 
+    def is_set(self, obj: Object) -> bool:
+        return nested(obj, self.spec, int) is not None
+
     def set_replicas(self, obj: Object, replicas: int) -> None:
         steps = self.spec.removeprefix(".").split(".")
         for step in steps[:-1]:
