@@ -9,8 +9,12 @@ import json
 import re
 from typing import Any
 
+from apiserver.registry.faults import quoted
+
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?")
 _SPACE = re.compile(r"[ \t\r\n]*")
+_NESTING = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+MAX_DEPTH = 200  # of what decodes a body; upstream's is 10,000
 _END = "unexpected end of JSON input"
 _LITERALS = {"t": "true", "f": "false", "n": "null"}
 
@@ -21,7 +25,7 @@ class _Fault(Exception):
 
 def quote_char(c: str) -> str:
     """A character as Go's scanner prints it."""
-    return {"'": r"'\''", '"': "'\"'"}.get(c) or f"'{json.dumps(c, ensure_ascii=False)[1:-1]}'"
+    return {"'": r"'\''", '"': "'\"'"}.get(c) or f"'{quoted(c)[1:-1]}'"
 
 
 def syntax_error(text: str) -> str:
@@ -33,8 +37,19 @@ def syntax_error(text: str) -> str:
     except _Fault as fault:
         return str(fault)
     except RecursionError:
-        return "exceeded max depth"
+        return too_deep(text)
     return ""
+
+
+def too_deep(text: str) -> str:
+    """Of a value that nests deeper than anybody decodes: the bracket that is the first one too many."""
+    depth = 0
+    for found in _NESTING.finditer(text):
+        c = found.group()[0]
+        depth += 1 if c in "[{" else -1 if c in "]}" else 0
+        if depth > MAX_DEPTH:
+            return f"invalid character {quote_char(c)} exceeded max depth"
+    return "exceeded max depth"
 
 
 def _bad(text: str, at: int, context: str) -> None:

@@ -7,11 +7,11 @@ https://kubernetes.io/docs/reference/using-api/api-concepts/ (resourceVersion, r
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from apiserver.replies import unnamed_error
 from apiserver.request import DeleteOptions, ListOptions, WriteOptions
@@ -80,18 +80,26 @@ def check_list(options: ListOptions) -> None:
 
 
 def check_watch(options: ListOptions) -> None:
-    """Raises Invalid."""
+    """Raises Invalid. `options`: as `watch_defaults` has made them."""
     match, causes = options.resource_version_match, []
-    if options.send_initial_events is not None:
-        if match != NOT_OLDER_THAN:
-            causes.append(_match(f"sendInitialEvents requires setting resourceVersionMatch to {NOT_OLDER_THAN}"))
-        if options.continue_token:
-            causes.append(_match("resourceVersionMatch is forbidden when continue is provided"))
-    elif match:
-        causes.append(_match("resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"))
+    if options.send_initial_events is not None and match != NOT_OLDER_THAN:
+        causes.append(_match(f"sendInitialEvents requires setting resourceVersionMatch to {NOT_OLDER_THAN}"))
+    if match:
+        if options.send_initial_events is None:
+            causes.append(_match("resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"))
         if match != NOT_OLDER_THAN:
             causes.append(_unsupported("resourceVersionMatch", match, (NOT_OLDER_THAN,)))
+        if options.continue_token:
+            causes.append(_match("resourceVersionMatch is forbidden when continue is provided"))
     _raise("ListOptions", causes)
+
+
+def watch_defaults(options: ListOptions) -> ListOptions:
+    """A watch of no version or of any begins with the state as it is, and tells where that ends."""
+    said = options.send_initial_events is not None or options.resource_version_match
+    if said or options.resource_version not in ("", "0"):
+        return options
+    return replace(options, send_initial_events=True, resource_version_match=NOT_OLDER_THAN)
 
 
 def parse_revision(text: str) -> int:
@@ -136,34 +144,76 @@ class ContinueToken:
         return base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
 
 
+_FIELDS: Final = {"v": "string", "rv": "int64", "start": "string"}  # of a token, and their types in Go
+_NO_BASE64 = re.compile(r"[^A-Za-z0-9_\r\n-]")
+
+
 def parse_continue(token: str) -> ContinueToken:
     """Raises BadRequest."""
-    try:
-        data = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError) as err:
-        raise _bad_token(f"illegal base64 data at input byte {_first_bad(token)}") from err
-    try:
-        body = json.loads(data.decode("utf-8", "replace"))
-        version, revision, start = body.get("v"), body.get("rv", 0), body.get("start", "")
-    except (ValueError, AttributeError) as err:
-        first = data[:1].decode("latin-1")
-        raise _bad_token(f"invalid character '{first}' looking for beginning of value") from err
+    found = _token_fields(_from_base64(token))
+    version, revision, start = found["v"], found["rv"], found["start"]
     if version != "meta.k8s.io/v1":
-        raise BadRequest(
-            "invalid continue token: continue key is not valid: server does not recognize this encoded version"
-        )
-    if not isinstance(revision, int) or revision == 0:
+        text = "continue key is not valid: server does not recognize this encoded version"
+        raise BadRequest(f"invalid continue token: {text} {version}")
+    if revision == 0:
         raise _bad_token("incorrect encoded start resourceVersion (version meta.k8s.io/v1)")
-    if not isinstance(start, str) or not start:
+    if not start:
         raise _bad_token("encoded start key empty (version meta.k8s.io/v1)")
-    if ".." in start.split("/"):
-        raise _bad_token(f"{start}")
-    return ContinueToken(revision, start)
+    below = start.removeprefix("/")
+    if below and not {"", ".", ".."}.isdisjoint(below.split("/")):
+        raise _bad_token(start)
+    return ContinueToken(revision, below)
 
 
-def _first_bad(token: str) -> int:
-    bad = re.search(r"[^A-Za-z0-9_-]", token)
-    return bad.start() if bad else len(token)
+def _from_base64(token: str) -> bytes:
+    """URL-safe and without padding. Raises BadRequest for the first byte that does not belong there."""
+    if bad := _NO_BASE64.search(token):
+        raise _bad_token(f"illegal base64 data at input byte {len(token[: bad.start()].encode())}")
+    plain = token.replace("\r", "").replace("\n", "")
+    if len(plain) % 4 == 1:
+        raise _bad_token(f"illegal base64 data at input byte {len(token) - 1}")
+    return base64.urlsafe_b64decode(plain + "=" * (-len(plain) % 4))
+
+
+def _token_fields(data: bytes) -> dict[str, Any]:
+    """The fields of a token, empty where they are missing; their names in any case, as Go reads JSON."""
+    from apiserver import gojson
+
+    found: dict[str, Any] = {"v": "", "rv": 0, "start": ""}
+    try:
+        body = json.loads(data.decode())
+    except ValueError as err:
+        raise _bad_token(gojson.syntax_error(data.decode("latin-1")) or str(err)) from err
+    if body is None:
+        return found
+    if not isinstance(body, dict):
+        raise _bad_token(f"json: cannot unmarshal {_kind_of(body)} into Go value of type storage.continueToken")
+    for key, value in body.items():
+        name = key.lower()
+        if name not in _FIELDS or value is None:
+            continue
+        if isinstance(value, str) if _FIELDS[name] == "string" else _is_int64(value):
+            found[name] = value
+            continue
+        kind = _kind_of(value) if _FIELDS[name] == "string" or isinstance(value, bool) else _number_of(value)
+        raise _bad_token(
+            f"json: cannot unmarshal {kind} into Go struct field continueToken.{name} of type {_FIELDS[name]}"
+        )
+    return found
+
+
+def _is_int64(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+
+
+def _kind_of(value: Any) -> str:
+    kinds = {bool: "bool", int: "number", float: "number", str: "string", list: "array"}
+    return kinds.get(type(value), "object")
+
+
+def _number_of(value: Any) -> str:
+    """Numbers that do not fit are told with their value."""
+    return f"number {json.dumps(value)}" if isinstance(value, int | float) else _kind_of(value)
 
 
 def _bad_token(text: str) -> BadRequest:

@@ -15,7 +15,7 @@ import orjson
 from apiserver import codec, options, replies
 from apiserver.registry.base import ResourceDef
 from apiserver.request import Listed, ListOptions, Request
-from apiserver.selection import NAME, Selection, parse_selection
+from apiserver.selection import NAME, Selection, parse_selection, parse_selectors, selection_of
 from apiserver.state import State, matching, unavailable
 from apiserver.store.base import Page
 from apiserver.watchcache import Batch, Entry, Event, InitialEventsEnd, Watcher
@@ -66,9 +66,8 @@ class Reader:
     # -- lists ---------------------------------------------------------------------------------------------------------
 
     async def list(self, request: Request, wanted: ListOptions) -> Listed:
-        options.check_list(wanted)
         resource = request.resource
-        selection = parse_selection(resource, wanted.label_selector, wanted.field_selector)
+        selection = listed_selection(resource, wanted)
         if wanted.continue_token:
             listed = await self._continued(request, wanted, selection)
         else:
@@ -81,94 +80,101 @@ class Reader:
             return None
         if wanted.resource_version not in ("", "0") or (not wanted.resource_version and not self._state.is_current()):
             return None
-        options.check_list(wanted)
         resource = request.resource
-        selection = parse_selection(resource, wanted.label_selector, wanted.field_selector)
-        return served_list(resource, self._cached(request, wanted, selection, prefix_of(request, selection)))
+        selection = listed_selection(resource, wanted)
+        return served_list(resource, self._cached(request, wanted, selection))
 
     async def _first(self, request: Request, wanted: ListOptions, selection: Selection) -> Listed:
         revision = options.list_revision(wanted.resource_version)
         exact = wanted.resource_version_match == options.EXACT or (
             wanted.limit > 0 and revision > 0 and not wanted.resource_version_match
         )
-        prefix = prefix_of(request, selection)
         if exact:
-            return await self._page(prefix, "", revision, wanted.limit, selection)
+            return await self._page(request, "", revision, wanted.limit, selection)
         if revision:
             await self._state.wait_for(revision)
         elif wanted.resource_version != "0":
             await self._state.caught_up()
-        return self._cached(request, wanted, selection, prefix)
+        return self._cached(request, wanted, selection)
 
-    def _cached(self, request: Request, wanted: ListOptions, selection: Selection, prefix: str) -> Listed:
-        """What the cache has now."""
-        cache = self._state.cache
+    def _cached(self, request: Request, wanted: ListOptions, selection: Selection, start: str = "") -> Listed:
+        """What the cache has now; from `start` on, the rest of a key below the request's own prefix."""
+        cache, prefix = self._state.cache, prefix_of(request, selection)
         entries: Sequence[Entry]
         if selection.name is not None and (request.namespace or not request.resource.namespaced):
             found = cache.get(prefix + selection.name)
             entries = [found] if found else []
         else:
             entries = cache.list(prefix)
-        entries = matching(entries, selection.predicate)
-        if 0 < wanted.limit < len(entries) and wanted.resource_version != "0":
-            return cut(entries, prefix, cache.revision, wanted.limit, known=selection.predicate is None)
-        return Listed(entries, cache.revision)
+        if start:
+            first = base_of(request) + start
+            entries = [entry for entry in entries if entry.key >= first]
+        found_all = matching(entries, selection.predicate)
+        limit = wanted.limit
+        if 0 < limit <= len(found_all) and wanted.resource_version != "0" and found_all[limit - 1] is not entries[-1]:
+            known = selection.predicate is None
+            return cut(found_all, base_of(request), cache.revision, limit, known=known)
+        return Listed(found_all, cache.revision)
 
     async def _continued(self, request: Request, wanted: ListOptions, selection: Selection) -> Listed:
+        token = options.parse_continue(wanted.continue_token)
         if wanted.resource_version not in ("", "0"):
             raise BadRequest("specifying resource version is not allowed when using continue")
-        token = options.parse_continue(wanted.continue_token)
-        prefix = prefix_of(request, selection)
         if token.revision > 0:
             try:
-                return await self._page(prefix, token.start, token.revision, wanted.limit, selection)
+                return await self._page(request, token.start, token.revision, wanted.limit, selection)
             except Compacted as err:
                 raise replies.ContinueExpired(options.ContinueToken(-1, token.start).encode()) from err
         await self._state.caught_up()
-        entries = [e for e in self._state.cache.list(prefix) if e.key >= prefix + token.start]
-        entries = list(matching(entries, selection.predicate))
-        if 0 < wanted.limit < len(entries):
-            return cut(entries, prefix, self._state.cache.revision, wanted.limit, known=selection.predicate is None)
-        return Listed(entries, self._state.cache.revision)
+        return self._cached(request, replace(wanted, resource_version=""), selection, token.start)
 
-    async def _page(self, prefix: str, start: str, revision: int, limit: int, selection: Selection) -> Listed:
-        """A list as it was at `revision`, read from the store. Raises Compacted for continued lists, else Expired."""
+    async def _page(self, request: Request, start: str, revision: int, limit: int, selection: Selection) -> Listed:
+        """A list as it was at `revision`, read from the store. Raises Compacted for continued lists, else Expired.
+
+        A selector may leave nothing of what comes after the token: upstream gives it, too.
+        """
+        prefix, base = prefix_of(request, selection), base_of(request)
         found: list[Entry] = []
-        position = prefix + start if start else ""
+        position = base + start if start else ""
         size = max(limit, 0)
         while True:
             page = await self._stored(prefix, position, FILTERED_PAGE if selection.predicate else size, revision, start)
-            entries = matching([self._state.entry_of(item) for item in page.items], selection.predicate)
-            found += entries
-            if size and len(found) > size:
-                return cut(found, prefix, page.revision, size, known=False)
-            if not page.remaining:
-                return Listed(found, page.revision)
-            if size and len(found) == size:
+            found += matching([self._state.entry_of(item) for item in page.items], selection.predicate)
+            more = page.remaining > 0
+            if size and len(found) >= size:
+                last = found[size - 1].key
+                if not more and last == page.items[-1].key:
+                    return Listed(found, page.revision)
                 remaining = None if selection.predicate else page.remaining
-                return Listed(found, page.revision, token_after(page.items[-1].key, prefix, page.revision), remaining)
+                return Listed(found[:size], page.revision, token_after(last, base, page.revision), remaining)
+            if not more:
+                return Listed(found, page.revision)
             position = page.items[-1].key + "\0"
 
     async def _stored(self, prefix: str, position: str, limit: int, revision: int, start: str) -> Page:
         try:
             return await self._state.store.list(prefix, start=position, limit=limit, revision=revision)
         except FutureRevision as err:
-            raise replies.version_too_large(revision, self._state.cache.revision) from err
+            raise replies.version_too_large(revision, self._state.cache.revision, again=False) from err
         except StoreUnavailable as err:
             raise unavailable(err) from err
         except Compacted as err:
             if start:
                 raise
-            raise Expired(f"The resourceVersion for the provided list is too old: {err}") from err
+            raise Expired("The resourceVersion for the provided list is too old.") from err
 
     # -- watches -------------------------------------------------------------------------------------------------------
 
     async def open_watch(self, request: Request, wanted: ListOptions) -> WatchSession:
         """A watch that stands. `close` it at its end."""
-        options.check_watch(wanted)
         resource = request.resource
-        selection = parse_selection(resource, wanted.label_selector, wanted.field_selector)
+        parsed = parse_selectors(wanted.label_selector, wanted.field_selector)
+        wanted = options.watch_defaults(wanted)
+        options.check_watch(wanted)
+        selection = selection_of(resource, *parsed)
         if request.name:
+            if parsed[1] and selection.name != request.name:
+                raise BadRequest("fieldSelector metadata.name doesn't match requested name")
             selection = parse_selection(resource, wanted.label_selector, f"{NAME}={request.name}")
         revision = options.watch_revision(wanted.resource_version)
         limit_s = wanted.timeout_s or DEFAULT_WATCH_S * random.uniform(1, 2)
@@ -292,13 +298,25 @@ def prefix_of(request: Request, selection: Selection) -> str:
     return request.resource.key(namespace)
 
 
-def token_after(key: str, prefix: str, revision: int) -> str:
-    return options.ContinueToken(revision, key[len(prefix) :] + "\0").encode()
+def base_of(request: Request) -> str:
+    """What the keys in continue tokens of a request stand below, whatever it selects."""
+    return request.resource.key(request.namespace)
 
 
-def cut(entries: Sequence[Entry], prefix: str, revision: int, limit: int, *, known: bool) -> Listed:
+def listed_selection(resource: ResourceDef, wanted: ListOptions) -> Selection:
+    """The selectors of a list whose options are right. Raises BadRequest, Invalid, in upstream's order."""
+    parsed = parse_selectors(wanted.label_selector, wanted.field_selector)
+    options.check_list(wanted)
+    return selection_of(resource, *parsed)
+
+
+def token_after(key: str, base: str, revision: int) -> str:
+    return options.ContinueToken(revision, key[len(base) :] + "\0").encode()
+
+
+def cut(entries: Sequence[Entry], base: str, revision: int, limit: int, *, known: bool) -> Listed:
     """The first `limit` entries and the token for the rest, whose number is told only where it is `known`."""
-    token = token_after(entries[limit - 1].key, prefix, revision)
+    token = token_after(entries[limit - 1].key, base, revision)
     return Listed(entries[:limit], revision, token, len(entries) - limit if known else None)
 
 

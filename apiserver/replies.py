@@ -114,14 +114,12 @@ def forbidden(resource: ResourceDef, name: str, text: str, causes: tuple[StatusC
     return Forbidden(f"{target} is forbidden: {text}", details=found)
 
 
-def version_too_large(wanted: int, current: int) -> Timeout:
-    return Timeout(
-        f"Timeout: Too large resource version: {wanted}, current: {current}",
-        details={
-            "causes": [StatusCause("ResourceVersionTooLarge", "Too large resource version").to_dict()],
-            "retryAfterSeconds": 1,
-        },
-    )
+def version_too_large(wanted: int, current: int, *, again: bool = True) -> Timeout:
+    """`again`: whether it may help to ask again in a second."""
+    found: dict[str, Any] = {"causes": [StatusCause("ResourceVersionTooLarge", "Too large resource version").to_dict()]}
+    if again:
+        found["retryAfterSeconds"] = 1
+    return Timeout(f"Timeout: Too large resource version: {wanted}, current: {current}", details=found)
 
 
 class ContinueExpired(Expired):

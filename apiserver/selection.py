@@ -9,6 +9,7 @@ from apiserver.codec import Head
 from apiserver.registry.base import ResourceDef
 from kubarium.machinery.errors import BadRequest
 from kubarium.machinery.selectors import FieldSelector, parse_fields, parse_labels
+from kubarium.machinery.selectors import Selector as LabelSelector
 
 NAME, NAMESPACE = "metadata.name", "metadata.namespace"
 Predicate = Callable[[Head], bool]
@@ -30,24 +31,33 @@ def parse_selection(resource: ResourceDef, label_selector: str, field_selector: 
     """Raises BadRequest with upstream's texts."""
     if not label_selector and not field_selector:
         return EVERYTHING
+    parsed = parse_selectors(label_selector, field_selector)
+    return selection_of(resource, *parsed)
+
+
+def parse_selectors(label_selector: str, field_selector: str) -> tuple[LabelSelector | None, FieldSelector | None]:
+    """None for what selects everything. Raises BadRequest where one cannot be read."""
     try:
-        labels = parse_labels(label_selector) if label_selector.strip() else None
+        labels = parse_labels(label_selector) if label_selector else None
         fields = parse_fields(field_selector) if field_selector else None
     except ValueError as err:
         raise BadRequest(str(err)) from err
+    labels = labels if labels and labels.requirements else None
+    return labels, fields if fields and fields.requirements else None
+
+
+def selection_of(resource: ResourceDef, labels: LabelSelector | None, fields: FieldSelector | None) -> Selection:
+    """Raises BadRequest for fields that cannot be selected by."""
     if fields:
         check_fields(resource, fields)
-    if fields and fields.requirements:
         return Selection(
             (lambda head: labels.matches(head.labels) and fields.matches(head.fields))
-            if labels and labels.requirements
+            if labels
             else (lambda head: fields.matches(head.fields)),
             fields.exact(NAME),
             fields.exact(NAMESPACE),
         )
-    if labels and labels.requirements:
-        return Selection(lambda head: labels.matches(head.labels))
-    return EVERYTHING
+    return Selection(lambda head: labels.matches(head.labels)) if labels else EVERYTHING
 
 
 def check_fields(resource: ResourceDef, selector: FieldSelector) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_plus
 
+from apiserver.registry.faults import quoted
 from apiserver.request import DeleteOptions, ListOptions, WriteOptions
 from kubarium.machinery.errors import BadRequest
 
 Query = Mapping[str, list[str]]
 EMPTY: Query = {}
 KEPT = 256  # the longest query that is remembered
+_INTEGER = re.compile(r"[+-]?[0-9]+")
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 def parse_query(text: str) -> Query:
@@ -22,9 +26,13 @@ def parse_query(text: str) -> Query:
 
 
 def _parse(text: str) -> Query:
+    """What cannot be read is left out, as Go does it; a semicolon separates nothing."""
     found: dict[str, list[str]] = {}
-    for name, value in parse_qsl(text, keep_blank_values=True):
-        found.setdefault(name, []).append(value)
+    for pair in text.split("&"):
+        if not pair or ";" in pair or _BAD_ESCAPE.search(pair):
+            continue
+        name, _, value = pair.partition("=")
+        found.setdefault(unquote_plus(name), []).append(unquote_plus(value))
     return found
 
 
@@ -43,14 +51,15 @@ def is_true(query: Query, name: str) -> bool:
 
 
 def integer(query: Query, name: str) -> int | None:
-    """Raises BadRequest."""
-    text = first(query, name)
-    if not text:
+    """Of 64 bits; None where it is not given. Raises BadRequest."""
+    if name not in query:
         return None
-    try:
-        return int(text)
-    except ValueError as err:
-        raise BadRequest(f'strconv.ParseInt: parsing "{text}": invalid syntax') from err
+    text = first(query, name)
+    if not _INTEGER.fullmatch(text):
+        raise BadRequest(f"strconv.ParseInt: parsing {quoted(text)}: invalid syntax")
+    if not -(2**63) <= int(text) < 2**63:
+        raise BadRequest(f"strconv.ParseInt: parsing {quoted(text)}: value out of range")
+    return int(text)
 
 
 def is_watch(query: Query) -> bool:
@@ -90,5 +99,7 @@ def delete_options(query: Query) -> DeleteOptions:
         grace_period_s=integer(query, "gracePeriodSeconds"),
         propagation_policy=first(query, "propagationPolicy"),
         orphan_dependents=is_true(query, "orphanDependents") if "orphanDependents" in query else None,
+        uid=first(query, "uid") or None,
+        resource_version=first(query, "resourceVersion") or None,
         dry_run=tuple(query.get("dryRun", ())),
     )
