@@ -100,7 +100,7 @@ def _object(node: Node) -> Declared:
 
 
 def _string(wire: dict[str, Any]) -> Declared:
-    most = wire["maxLength"] if "maxLength" in wire else None
+    most = wire.get("maxLength")
     match wire.get("format"):
         case "byte":
             return Declared("bytes", MIN_STRING_B, MAX_REQUEST_B - 2 if most is None else max(0, most))

@@ -114,6 +114,8 @@ class Compiler:
             return make(expr)
         if (expanded := macros.expand(expr)) is not None:
             return self._step(expanded)
+        if (taken := macros.appended(expr)) is not None:
+            return self._append(taken)
         name, steps = expr.function, [self._step(arg) for arg in expr.args]
         if expr.target is not None:
             qualified = macros.qualified(expr)
@@ -164,9 +166,7 @@ class Compiler:
             except CelError as err:
                 error = err
             value = right(frame)
-            if value is stop:
-                return stop
-            if error is not None:
+            if error is not None and value is not stop:
                 raise error
             if not isinstance(value, bool):
                 raise CelError(operators.NO_OVERLOAD)
@@ -243,6 +243,19 @@ class Compiler:
             return out
 
         return build
+
+    def _append(self, taken: tree.Expr) -> Step:
+        """One more item of what a comprehension gathers: nobody else has that list, so it grows in place."""
+        item, cost = self._step(taken), 2 + LIST_COST
+
+        def append(frame: Frame) -> list[Any]:
+            value = item(frame)
+            frame.spend(cost)
+            gathered: list[Any] = frame.names[macros.ACCUMULATOR]
+            gathered.append(value)
+            return gathered
+
+        return append
 
     def _map(self, expr: tree.MapOf) -> Step:
         entries = [

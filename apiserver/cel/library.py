@@ -1,8 +1,8 @@
 """Kubernetes' functions: their names, overloads and types, and what computes them.
 
 One line a function in `SIGNATURES`: `target.name(args) -> result`, or `name(args) -> result`; A stands for any type.
-Source: Kubernetes documentation, "Common Expression Language in Kubernetes", "CEL community libraries" and "Kubernetes CEL
-libraries"; k8s.io/apiserver/pkg/cel/library; cel-go ext (strings, sets, lists).
+Source: Kubernetes documentation, "Common Expression Language in Kubernetes", "CEL community libraries" and "Kubernetes
+CEL libraries"; k8s.io/apiserver/pkg/cel/library; cel-go ext (strings, sets, lists).
 """
 
 from __future__ import annotations
@@ -281,7 +281,7 @@ def call_cost(name: str, args: tuple[Any, ...], result: Any) -> int | None:
         case "find" | "findAll":
             return ceil((1 + first) * STRING_COST) * ceil(size_of(args[1]) * REGEX_COST)
         case "validate":
-            return ceil((1 + size_of(args[1])) * STRING_COST) * ceil(args[0].regex_size * REGEX_COST)
+            return ceil((1 + size_of(args[1])) * STRING_COST) * ceil(int(args[0].regex_size) * REGEX_COST)
         case "containsIP" | "containsCIDR":
             return 4 + (ceil(size_of(args[1]) * STRING_COST) if isinstance(args[1], str) else 0)
         case "sets.contains" | "sets.equivalent" | "sets.intersects":

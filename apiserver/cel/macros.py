@@ -49,6 +49,14 @@ def children(expr: Expr) -> Iterator[Expr]:
             yield from (expr.range, expr.start, expr.condition, expr.step, expr.result)
 
 
+def appended(expr: Call) -> Expr | None:
+    """X of `result + [X]` in a comprehension."""
+    match expr:
+        case Call(_, "_+_", None, (Ident(_, name), ListOf(_, (item,), optional))) if name == ACCUMULATOR:
+            return None if optional else item
+    return None
+
+
 def any_call(expr: Expr, names: frozenset[str]) -> bool:
     """Whether one of the functions is called."""
     return (isinstance(expr, Call) and expr.function in names) or any(any_call(e, names) for e in children(expr))
@@ -74,8 +82,8 @@ def replaced(expr: Expr, change: Callable[[Expr], Expr | None]) -> Expr:
             entries = [(inner(k) if isinstance(k, Expr) else k, inner(v), optional) for k, v, optional in expr.entries]
             return replace(expr, entries=tuple(entries))
         case Fold():
-            names = ("range", "start", "condition", "step", "result")
-            return replace(expr, **{name: inner(getattr(expr, name)) for name in names})
+            start, condition, step, result = map(inner, (expr.start, expr.condition, expr.step, expr.result))
+            return replace(expr, range=inner(expr.range), start=start, condition=condition, step=step, result=result)
     return expr
 
 

@@ -141,7 +141,7 @@ def ip(value: Any) -> IP:
 
 
 def is_canonical(text: Any) -> bool:
-    return parse_ip(text).string() == text
+    return bool(parse_ip(text).string() == text)
 
 
 def is_global_unicast(value: Any) -> bool:

@@ -79,7 +79,7 @@ def _ranks(a: Any, b: Any) -> tuple[Any, Any]:
 
 def _compare(a: Any, b: Any) -> int:
     x, y = _ranks(a, b)
-    return (x > y) - (x < y)
+    return int(x > y) - int(x < y)
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {

@@ -81,7 +81,7 @@ class UInt:
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """`overloads`: of calls, by node. `names`: what identifiers and qualified names stand for. `constants`: enum values."""
+    """`overloads`: of calls, by node. `names`: what identifiers and qualified names stand for."""
 
     root: Expr
     overloads: dict[int, tuple[str, ...]] = field(default_factory=dict)

@@ -52,6 +52,21 @@ _ALLOWED_NAMES = (
 )
 
 
+_NOT_SELECTABLE = (
+    "must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed."
+)
+_STRUCTURAL = (
+    "default",
+    "x-kubernetes-preserve-unknown-fields",
+    "x-kubernetes-embedded-resource",
+    "x-kubernetes-int-or-string",
+    "x-kubernetes-list-map-keys",
+    "x-kubernetes-list-type",
+    "x-kubernetes-validations",
+)
+_WITH_STATUS = "if the status subresource is enabled"
+
+
 @dataclass(frozen=True, slots=True)
 class Leniency:
     """What an update need not mend, because it was so before."""
@@ -244,11 +259,11 @@ def _check_root(schema: Object, path: str, faults: Faults) -> None:
             continue
         if key == "type":
             if schema["type"] != "object":
-                text = 'only "object" is allowed as the type at the root of the schema if the status subresource is enabled'
+                text = f'only "object" is allowed as the type at the root of the schema {_WITH_STATUS}'
                 faults.invalid(f"{path}.type", schema["type"], text)
                 return
         elif key not in _ALLOWED_AT_ROOT:
-            text = f"only [{_ALLOWED_NAMES}] fields are allowed at the root of the schema if the status subresource is enabled"
+            text = f"only [{_ALLOWED_NAMES}] fields are allowed at the root of the schema {_WITH_STATUS}"
             faults.invalid(path, inner("apiextensions.v1.JSONSchemaProps", schema), text)
             return
 
@@ -259,10 +274,7 @@ def any_schema(schema: Object, wanted: Any) -> bool:
 
 def needs_structure(schema: Object) -> bool:
     """Whether it uses what only structural schemas can have."""
-    keys = ("default", "x-kubernetes-preserve-unknown-fields", "x-kubernetes-embedded-resource")
-    keys += ("x-kubernetes-int-or-string", "x-kubernetes-list-map-keys", "x-kubernetes-list-type")
-    keys += ("x-kubernetes-validations",)
-    return any_schema(schema, lambda s: any(s.get(key) not in (None, False, []) for key in keys))
+    return any_schema(schema, lambda s: any(s.get(key) not in (None, False, []) for key in _STRUCTURAL))
 
 
 def has_rules(schema: Object) -> bool:
@@ -337,8 +349,7 @@ def _check_selectable(fields: list[Object], validation: Object | None, path: str
         if first == "metadata":
             faults.invalid(at, wanted, "must not point to fields in metadata")
         if found is None or found.type not in ("string", "boolean", "integer"):
-            text_ = "must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed."
-            faults.invalid(at, wanted, text_)
+            faults.invalid(at, wanted, _NOT_SELECTABLE)
         if text in seen:
             faults.duplicate(at, wanted)
         seen.add(text)
@@ -366,9 +377,9 @@ def check_stored(definition: Object, faults: Faults) -> None:
     for i, name in enumerate(stored):
         if name not in known:
             text = (
-                f"missing from spec.versions; {name} was previously a storage version, and must remain in spec.versions "
-                f"until a storage migration ensures no data remains persisted in {name} and removes {name} from "
-                "status.storedVersions"
+                f"missing from spec.versions; {name} was previously a storage version, and must remain in "
+                f"spec.versions until a storage migration ensures no data remains persisted in {name} and removes {name} "
+                "from status.storedVersions"
             )
             faults.invalid(f"{path}[{i}]", name, text)
 

@@ -50,7 +50,7 @@ class Place:
 
 
 def check_schema(schema: Object, path: str, rules: RuleChecks | None) -> Faults:
-    """Faults of the schema, then those of its rules; `rules` None: the schema is not structural, so none are compiled."""
+    """Faults of the schema, then those of its rules; `rules` None: it is not structural, so no rules are compiled."""
     faults, rule_faults = Faults(), Faults()
     _check(schema, path, Place(), True, faults, rule_faults, rules)
     faults.extend(rule_faults)

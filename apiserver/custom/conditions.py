@@ -1,7 +1,7 @@
 """The conditions of CustomResourceDefinitions that the server itself sets, and the names that are in force. Pure.
 
-Source: Kubernetes API reference, CustomResourceDefinitionCondition; k8s.io/apiextensions-apiserver pkg/controller/status,
-establish, nonstructuralschema, apiapproval and finalizer (order, reasons and texts).
+Source: Kubernetes API reference, CustomResourceDefinitionCondition; k8s.io/apiextensions-apiserver
+pkg/controller/status, establish, nonstructuralschema, apiapproval and finalizer (order, reasons and texts).
 """
 
 from __future__ import annotations

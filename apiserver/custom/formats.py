@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 
 NUMERIC = {"integer": ("int32", "int64"), "number": ("float", "double")}
 DURATION_UNITS_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_LONG_UNITS = ("ns", "nano", "us", "µs", "micro", "ms", "milli", "s", "sec", "m", "min", "h", "hr", "hour", "d", "day")
-_LONG_UNITS += ("w", "wk", "week")
+_LONG_UNITS = frozenset(
+    ("ns", "nano", "us", "µs", "micro", "ms", "milli", "s", "sec", "m", "min", "h", "hr", "hour", "d", "day", "w", "wk")
+) | {"week"}
 _OPEN_UNITS = ("nano", "micro", "milli", "sec", "min", "hour", "day", "week")  # also as beginnings: seconds, days
 _GO_DURATION = re.compile(r"[-+]?(?:0|(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+)").fullmatch
 _LOOSE_DURATION = re.compile(r"(\d+)\s*([A-Za-zµ]+)").findall

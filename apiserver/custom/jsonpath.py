@@ -1,4 +1,4 @@
-"""The paths of printer columns and selectable fields: `.spec.replicas`, `.status.conditions[?(@.type=="Ready")].status`.
+"""Paths of printer columns and selectable fields: `.spec.replicas`, `.status.conditions[?(@.type=="Ready")].status`.
 
 Source: Kubernetes documentation, "JSONPath Support"; k8s.io/client-go/util/jsonpath (what is text and what a path).
 """
