@@ -5,6 +5,8 @@ Source: k8s.io/apimachinery/pkg/runtime/serializer/{json,protobuf}; k8s.io/apise
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -22,10 +24,13 @@ YAML_TYPES = ("application/yaml", "text/yaml", "application/x-yaml")
 PROTOBUF_TYPE = "application/vnd.kubernetes.protobuf"
 MAX_BODY_B = 3 * 1024 * 1024
 MAX_YAML_VALUES = 500_000
+MAX_YAML_DEPTH = 1000  # libyaml composes a document by recursion, and scans brackets in quadratic time
+_BRACKETS = re.compile(rb"[\[\]{}]")
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]").search
 _MEDIA_TEXT = "the body of the request was in an unknown format - accepted media types include: "
 _NO_PROTOBUF_TEXT = f"{_MEDIA_TEXT}application/json, application/yaml"
 _SCHEME = 'in scheme "pkg/api/legacyscheme/scheme.go:30"'
-_TYPE_META = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
+TYPE_META = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
 _INTERNAL_NAMES = {"": "core", "discovery.k8s.io": "discovery", "networking.k8s.io": "networking"}
 
 
@@ -94,7 +99,7 @@ def _judge(unknown: list[str], duplicates: list[str], field_validation: str, abo
 def type_meta(value: Any, resource: ResourceDef, body: bytes) -> tuple[str, str]:
     """Kind and apiVersion; what the body leaves out is the resource's own."""
     if not isinstance(value, dict):
-        text = f"json: cannot unmarshal {shape.json_kind(value)} into Go value of type {_TYPE_META}"
+        text = f"json: cannot unmarshal {shape.json_kind(value)} into Go value of type {TYPE_META}"
         raise unrecognized(resource, f"couldn't get version/kind; json parse error: {text}", body)
     for field in ("apiVersion", "kind"):
         if not isinstance(value.get(field, ""), str | None):
@@ -142,11 +147,23 @@ def read_json(body: bytes) -> tuple[Any, list[str]]:
         return jiter.from_json(body, catch_duplicate_keys=True, allow_inf_nan=False), []
     except ValueError as err:
         if "recursion limit" in str(err):
-            raise ValueError("exceeded max depth") from err
+            raise ValueError(gojson.too_deep(body.decode("utf-8", "replace"))) from err
         text = body.decode("utf-8", "replace")
         if fault := gojson.syntax_error(text):
             raise ValueError(fault) from err
-        return gojson.with_duplicates(text)
+        value, duplicates = gojson.with_duplicates(text)
+        return (_whole(value) if _SURROGATE(body) else value), duplicates
+
+
+def _whole(value: Any) -> Any:
+    """The value with a replacement character for each half of a surrogate pair, as Go's decoder gives it."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    if isinstance(value, dict):
+        return {_whole(key): _whole(item) for key, item in value.items()}
+    return value
 
 
 # --- protobuf
@@ -181,21 +198,41 @@ def _read_yaml(body: bytes, resource: ResourceDef) -> tuple[Any, list[str]]:
     try:
         return read_yaml(body)
     except ValueError as err:
-        raise unrecognized(resource, f"error converting YAML to JSON: {err}", body) from err
+        raise unrecognized(resource, str(err), body) from err
 
 
 def read_yaml(body: bytes) -> tuple[Any, list[str]]:
     """A YAML 1.1 document as the JSON it stands for, and the paths of repeated keys. Raises ValueError."""
     import yaml
 
+    if body.lstrip()[:1] == b"{":  # JSON is YAML, and much faster to read; what is wrong with it is told as YAML
+        with suppress(ValueError):
+            value, duplicates = read_json(body)
+            if not duplicates:
+                return value, []
+    if _nests_deeper(body, MAX_YAML_DEPTH):
+        raise ValueError(f"yaml: exceeded max depth of {MAX_YAML_DEPTH}")
     reading = _Reading()
     try:
-        node = yaml.compose(body.decode("utf-8", "replace"), Loader=_loader())
+        loader = _loader()(body.decode("utf-8", "replace"))
+        node = loader.get_node() if loader.check_node() else None  # of several documents the first
         return (None if node is None else _plain(node, "", reading)), reading.duplicates
     except yaml.YAMLError as err:
         raise ValueError(f"yaml: {_yaml_text(err)}") from err
     except RecursionError as err:
         raise ValueError("yaml: exceeded max depth") from err
+
+
+def _nests_deeper(body: bytes, limit: int) -> bool:
+    """Whether brackets, or entries on one line (`- - -`), are nested deeper; brackets in quotes count too."""
+    if re.search(rb"(?:[-?:][ \t]+){%d}" % limit, body):
+        return True
+    depth = 0
+    for bracket in _BRACKETS.finditer(body):
+        depth += 1 if bracket.group() in b"[{" else -1
+        if depth > limit:
+            return True
+    return False
 
 
 class _Reading:
@@ -212,16 +249,20 @@ class _Reading:
 
 
 def _yaml_text(err: Any) -> str:
-    mark = getattr(err, "problem_mark", None)
-    line = f"line {mark.line + 1}: " if mark else ""
-    return f"{line}{getattr(err, 'problem', None) or err}"
+    """What goes wrong while scanning is told of the line behind, unless that would be the first."""
+    import yaml
+
+    mark, context = getattr(err, "problem_mark", None), getattr(err, "context_mark", None)
+    line = mark.line if mark else 0
+    if line and isinstance(err, yaml.scanner.ScannerError):
+        line += 1
+    line = line or (context.line if context else 0)
+    return f"{f'line {line}: ' if line else ''}{getattr(err, 'problem', None) or err}"
 
 
 @cache
 def _loader() -> Any:
     """The resolver rules of Go's YAML library: y and n are booleans, no sexagesimal numbers, no timestamps."""
-    import re
-
     import yaml
 
     base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

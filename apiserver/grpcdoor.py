@@ -21,7 +21,7 @@ import grpc
 import grpc.aio
 import orjson
 
-from apiserver import options
+from apiserver import deleteoptions, options
 from apiserver.auth.authenticator import Authenticator, subject_of
 from apiserver.grpctls import TlsFront, private_folder
 from apiserver.pipeline import Pipeline
@@ -33,7 +33,7 @@ from apiserver.rest.identity import BEARER
 from apiserver.rest.limits import MUTATING, READ_ONLY, Limits
 from apiserver.rest.metrics import Call, Metrics
 from apiserver.rest.paths import Target
-from apiserver.rest.resources import parse_options, verb_of
+from apiserver.rest.resources import verb_of
 from apiserver.subresources import delete_options
 from apiserver.watchcache import Event
 from kubarium.machinery.errors import ApiError, BadRequest, InternalError, NotFound, Unauthorized
@@ -252,7 +252,7 @@ class GrpcDoor:
     async def _delete(self, request: Request, message: api_pb2.DeleteRequest, _: str) -> api_pb2.ObjectReply:
         wanted = DeleteOptions()
         if message.options:
-            wanted = delete_options(parse_options(_checked(message.options), JSON), ())
+            wanted = delete_options(deleteoptions.read(_checked(message.options), JSON), ())
         written = await self._pipeline.unbroken(self._pipeline.delete(request, wanted))
         return api_pb2.ObjectReply(object=written.body)
 

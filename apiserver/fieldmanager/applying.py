@@ -60,9 +60,9 @@ def read_config(body: bytes, resource: ResourceDef, field_validation: str) -> tu
     if len(body) > decode.MAX_BODY_B:
         raise RequestEntityTooLarge(f"Request entity too large: limit is {decode.MAX_BODY_B}")
     try:
-        config, duplicates = (decode.read_json if body[:1] == b"{" else decode.read_yaml)(body)
+        config, duplicates = decode.read_yaml(body)
     except ValueError as err:
-        raise BadRequest(f"error decoding YAML: {err}") from err
+        raise BadRequest(f"error decoding YAML: error converting YAML to JSON: {err}") from err
     if not isinstance(config, dict):
         kind = "null" if config is None else shape.json_kind(config)
         text = f"json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}"

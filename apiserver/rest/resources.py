@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any, Final
 
-import orjson
-
-from apiserver import codec, patching, tables
+from apiserver import codec, deleteoptions, patching, tables
 from apiserver.decode import PROTOBUF_TYPE
 from apiserver.deletion import warnings_of
 from apiserver.pipeline import Pipeline
@@ -26,7 +24,7 @@ from apiserver.rest.streams import Pieces, WatchStream
 from apiserver.scaling import SCALE
 from apiserver.subresources import delete_options
 from apiserver.watchcache import Batch
-from kubarium.machinery.errors import BadRequest, MethodNotAllowed, NotAcceptable, UnsupportedMediaType
+from kubarium.machinery.errors import MethodNotAllowed, NotAcceptable, UnsupportedMediaType
 
 SHAPES = frozenset({Shape.TABLE, Shape.METADATA})
 NO_SHAPES: frozenset[Shape] = frozenset()  # of questions that are never stored
@@ -60,7 +58,7 @@ def verb_of(method: str, target: Target, resource: ResourceDef, query: queries.Q
         return ITEM_VERBS[method]
     if target.name:
         verb = ITEM_VERBS.get(method, "")
-        if verb == "get" and (target.watch or queries.is_watch(query)):
+        if verb == "get" and target.watch:
             verb = "watch"
         if verb == "create" or verb not in resource.verbs:
             raise NotAllowed
@@ -179,7 +177,7 @@ class Resources:
             return queries.delete_options(exchange.query)
         if exchange.content_type not in BODY_TYPES:
             raise unsupported_body()
-        found = parse_options(body, exchange.content_type)
+        found = deleteoptions.read(body, exchange.content_type)
         return delete_options(found, tuple(exchange.query.get("dryRun", ())))
 
     def _object(
@@ -271,31 +269,3 @@ def unsupported_body() -> UnsupportedMediaType:
     return UnsupportedMediaType(
         "the body of the request was in an unknown format - accepted media types include: " + ", ".join(BODY_TYPES)
     )
-
-
-def parse_options(body: bytes, content_type: str) -> dict[str, Any]:
-    """The body of a DELETE. Raises BadRequest."""
-    try:
-        if content_type == PROTOBUF_TYPE:
-            found = protobuf_options(body)
-        elif content_type == JSON:
-            found = orjson.loads(body)
-        else:
-            import yaml
-
-            found = yaml.safe_load(body)
-    except ValueError as err:
-        raise BadRequest(f"couldn't decode the DeleteOptions: {err}") from err
-    if not isinstance(found, dict) or found.get("kind", "DeleteOptions") != "DeleteOptions":
-        raise BadRequest("decoded object cannot be converted to DeleteOptions")
-    return found
-
-
-def protobuf_options(body: bytes) -> dict[str, Any]:
-    """DeleteOptions out of protobuf. Raises ValueError."""
-    from apiserver import protobuf
-
-    envelope = protobuf.open_envelope(body)
-    if (envelope.kind or "DeleteOptions") != "DeleteOptions":
-        return {"kind": envelope.kind}
-    return protobuf.message("meta.v1.DeleteOptions", envelope.raw)

@@ -237,9 +237,9 @@ def test_configurations_that_are_refused(change: Json, error: type[ApiError], me
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"a: [", "error decoding YAML: yaml: "),
+        (b"a: [", "error decoding YAML: error converting YAML to JSON: yaml: "),
         (b"- a", "error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal array"),
-        (b"{", "error decoding YAML: unexpected end of JSON input"),
+        (b"{", "error decoding YAML: error converting YAML to JSON: yaml: line 1: did not find expected node content"),
     ],
 )
 def test_bodies_that_are_refused(body: bytes, message: str) -> None:
