@@ -7,10 +7,9 @@ Source: golang encoding/json (order, escapes); evanphx/json-patch (objects that 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any
-
-import orjson
 
 from apiserver import jsonpatch, schemas
 
@@ -81,7 +80,7 @@ def _sorted_at(value: Any, touched: set[tuple[str, ...]], path: tuple[str, ...])
 
 
 def _text(value: Any) -> str:
-    text = orjson.dumps(value).decode()
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
     for plain, escaped in _ESCAPES:
         text = text.replace(plain, escaped)
     return text

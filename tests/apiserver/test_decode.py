@@ -193,9 +193,18 @@ def test_times(text: str, written: str) -> None:
     assert (found["lastProbeTime"], report.error) == (written, "")
 
 
-def test_micro_times_keep_six_digits() -> None:
-    found = shape.struct("coordination.v1.LeaseSpec").convert({"renewTime": "2026-01-01T00:00:00Z"}, "", shape.Report())
-    assert found["renewTime"] == "2026-01-01T00:00:00.000000Z"
+def test_micro_times_have_six_digits() -> None:
+    report = shape.Report()
+    lease = shape.struct("coordination.v1.LeaseSpec")
+    assert lease.convert({"renewTime": "2026-01-01T00:00:00.000000Z"}, "", report) == {
+        "renewTime": "2026-01-01T00:00:00.000000Z"
+    }
+    assert not report.error
+    lease.convert({"renewTime": "2026-01-01T00:00:00Z"}, "", report)
+    assert (
+        report.error
+        == 'parsing time "2026-01-01T00:00:00Z" as "2006-01-02T15:04:05.000000Z07:00": cannot parse "Z" as ".000000"'
+    )
 
 
 @pytest.mark.parametrize(
@@ -256,8 +265,8 @@ def test_no_body_does_more_harm_than_a_refusal(value: Any) -> None:
         pytest.param(
             "networking.v1.Ingress",
             {"spec": {"rules": [{"http": {"paths": "x"}}]}},
-            "json: cannot unmarshal string into Go struct field HTTPIngressRuleValue.spec.rules.IngressRuleValue.http.paths "
-            "of type []v1.HTTPIngressPath",
+            "json: cannot unmarshal string into Go struct field "
+            "HTTPIngressRuleValue.spec.rules.IngressRuleValue.http.paths of type []v1.HTTPIngressPath",
             id="through an embedded struct",
         ),
         pytest.param(
