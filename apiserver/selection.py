@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from apiserver.codec import Head
 from apiserver.registry.base import ResourceDef
+from apiserver.registry.faults import quoted
 from kubarium.machinery.errors import BadRequest
 from kubarium.machinery.selectors import FieldSelector, parse_fields, parse_labels
 from kubarium.machinery.selectors import Selector as LabelSelector
@@ -62,12 +63,15 @@ def selection_of(resource: ResourceDef, labels: LabelSelector | None, fields: Fi
 
 def check_fields(resource: ResourceDef, selector: FieldSelector) -> None:
     """Only some fields of a resource can be selected by."""
+    own = bool(resource.field_selectors) or resource.custom is not None  # rules instead of those that all have
+    usual = (NAME, NAMESPACE) if resource.namespaced or not own else (NAME,)
     for requirement in selector.requirements:
-        if requirement.field in (NAME, NAMESPACE) or requirement.field in resource.field_selectors:
+        field = requirement.field
+        if field in usual or field in resource.field_selectors:
             continue
-        if resource.field_selectors or resource.custom is not None:
-            if resource.kind == "Job":
-                raise BadRequest(f'field label "{requirement.field}" not supported for Job')
-            kind = f" for {resource.api_version}, Kind={resource.kind}" if resource.group == "resource.k8s.io" else ""
-            raise BadRequest(f"field label not supported{kind}: {requirement.field}")
-        raise BadRequest(f'"{requirement.field}" is not a known field selector: only "{NAME}", "{NAMESPACE}"')
+        if not own or resource.kind == "ReplicaSet":
+            raise BadRequest(f'{quoted(field)} is not a known field selector: only "{NAME}", "{NAMESPACE}"')
+        if resource.kind == "Job":
+            raise BadRequest(f"field label {quoted(field)} not supported for Job")
+        kind = f" for {resource.api_version}, Kind={resource.kind}" if resource.group == "resource.k8s.io" else ""
+        raise BadRequest(f"field label not supported{kind}: {field}")

@@ -201,7 +201,8 @@ PODS = ResourceDef(
         "status.phase",
         "status.podIP",
         "status.nominatedNodeName",
-    ),
+    )
+    | {"status.podIPs": lambda _: ""},  # may be asked for; upstream takes it for empty
     columns=COLUMNS,
     row_conditions=row_conditions,
     strategy=Strategy(
