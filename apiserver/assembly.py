@@ -166,7 +166,7 @@ def locked(folder: Path) -> int | None:
 def complete(config: Config, folder: Path, sockets: list[socket.socket]) -> Config:
     """The settings of a server on its own: a store and certificates in a folder that goes with it.
 
-    Nobody makes ServiceAccounts there, so pods are not asked for one.
+    Nobody makes ServiceAccounts there, so pods are not asked for one unless that plugin is enabled by name.
     """
     found = config if config.store else replace(config, store=f"sqlite://{folder}/store.db")
     if not config.standalone:
@@ -191,7 +191,7 @@ def complete(config: Config, folder: Path, sockets: list[socket.socket]) -> Conf
         client_ca_file=config.client_ca_file or str(folder / "ca.crt"),
         service_account_key_file=config.service_account_key_file or str(public),
         service_account_signing_key_file=config.service_account_signing_key_file or str(private),
-        disabled_admission=config.disabled_admission | {"ServiceAccount"},
+        disabled_admission=config.disabled_admission | ({"ServiceAccount"} - config.enabled_admission),
     )
 
 

@@ -51,6 +51,7 @@ class Config:
     event_ttl_s: int
     cluster_name: str
     disabled_admission: frozenset[str]
+    enabled_admission: frozenset[str]
     authorization: tuple[str, ...]
     max_requests: int
     max_mutating_requests: int
@@ -99,6 +100,11 @@ def parser() -> argparse.ArgumentParser:
     add("--event-ttl", default="1h", help="such as 1h, 30m, 90s")
     add("--cluster-name", default="default")
     add("--disable-admission-plugins", default="", help="comma-separated: " + ", ".join(ADMISSION_PLUGINS))
+    add(
+        "--enable-admission-plugins",
+        default="",
+        help="all are, but ServiceAccount in a server that makes its own certificates: nobody makes accounts there",
+    )
     add("--authorization-mode", default="Node,RBAC", help="Node,RBAC or AlwaysAllow")
     add("--max-requests-inflight", type=int, default=400, help="reads at a time; 0: no limit")
     add("--max-mutating-requests-inflight", type=int, default=200, help="writes at a time; 0: no limit")
@@ -138,7 +144,8 @@ def parse_config(argv: Sequence[str] | None = None) -> Config:
         unreachable_toleration_s=flags.default_unreachable_toleration_seconds,
         event_ttl_s=int(parse_duration("--event-ttl", flags.event_ttl)),
         cluster_name=flags.cluster_name,
-        disabled_admission=parse_plugins(flags.disable_admission_plugins),
+        disabled_admission=parse_plugins("--disable-admission-plugins", flags.disable_admission_plugins),
+        enabled_admission=parse_plugins("--enable-admission-plugins", flags.enable_admission_plugins),
         authorization=parse_authorization(flags.authorization_mode),
         max_requests=flags.max_requests_inflight,
         max_mutating_requests=flags.max_mutating_requests_inflight,
@@ -213,9 +220,9 @@ def parse_authorization(text: str) -> tuple[str, ...]:
     raise ConfigError(f"--authorization-mode {text}: expected Node,RBAC or AlwaysAllow")
 
 
-def parse_plugins(text: str) -> frozenset[str]:
+def parse_plugins(flag: str, text: str) -> frozenset[str]:
     names = frozenset(split(text))
     if unknown := sorted(names - set(ADMISSION_PLUGINS)):
         known = ", ".join(ADMISSION_PLUGINS)
-        raise ConfigError(f"--disable-admission-plugins {unknown[0]}: unknown; expected some of {known}")
+        raise ConfigError(f"{flag} {unknown[0]}: unknown; expected some of {known}")
     return names

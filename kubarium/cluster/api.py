@@ -62,6 +62,7 @@ def server_flags(args: argparse.Namespace) -> list[str]:
     """The flags of `python -m apiserver` for these wishes."""
     flags = ["--secure-port", str(args.port), "--grpc-port", "0", "--token", args.token or secrets.token_hex(16)]
     flags += ["--store", args.store] if args.store else []
+    flags += ["--enable-admission-plugins", "ServiceAccount"] if args.with_controllers else []
     flags += ["--write-kubeconfig", args.write_kubeconfig] if args.write_kubeconfig else []
     return [*flags, "--log-level", args.log_level]
 

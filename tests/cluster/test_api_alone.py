@@ -125,6 +125,15 @@ def test_with_controllers_namespaces_end_and_garbage_goes() -> None:
         server.kubectl("wait", "--for=delete", "configmap/child", "--timeout=20s")
 
 
+def test_with_controllers_pods_get_an_account_and_its_token() -> None:
+    with alone("--with-controllers") as server:
+        server.kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=20s")
+        server.kubectl("run", "web", "--image=web")
+        pod = json.loads(server.kubectl("get", "pod", "web", "-o", "json"))
+        assert pod["spec"]["serviceAccountName"] == "default"
+        assert pod["spec"]["volumes"][0]["name"].startswith("kube-api-access-")
+
+
 def test_the_controllers_end_with_a_killed_server_and_the_next_one_clears_its_folder() -> None:
     with alone("--with-controllers") as server:
         (controllers,) = children(server.process.pid)
