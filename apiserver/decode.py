@@ -6,6 +6,7 @@ Source: k8s.io/apimachinery/pkg/runtime/serializer/{json,protobuf}; k8s.io/apise
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from typing import Any
@@ -86,9 +87,23 @@ def typed(
     return obj, _judge(report.unknown, duplicates or [], field_validation, about)
 
 
+class YamlLine(str):
+    """A repeated key of a YAML document, as its decoder tells it: `line 8: key "a" already set in map`."""
+
+
+def repeated(duplicates: Sequence[str], field_validation: str) -> list[str]:
+    """What is said of repeated keys: paths of JSON, lines of YAML, whose decoder puts them into one error."""
+    lines = [text for text in duplicates if isinstance(text, YamlLine)]
+    if lines and field_validation == "Strict":
+        return ["yaml: unmarshal errors:\n  " + "\n  ".join(lines)]
+    return [*lines] or [f'duplicate field "{path}"' for path in duplicates]
+
+
 def _judge(unknown: list[str], duplicates: list[str], field_validation: str, about: str) -> list[str]:
     """Warnings about unknown and repeated fields. Raises BadRequest where validation is strict."""
-    found = [f'unknown field "{path}"' for path in unknown] + [f'duplicate field "{path}"' for path in duplicates]
+    found = [f'unknown field "{path}"' for path in unknown]
+    again = repeated(duplicates, field_validation)
+    found = [*again, *found] if duplicates and isinstance(duplicates[0], YamlLine) else [*found, *again]
     if not found or field_validation == "Ignore":
         return []
     if field_validation == "Strict":
@@ -202,7 +217,7 @@ def _read_yaml(body: bytes, resource: ResourceDef) -> tuple[Any, list[str]]:
 
 
 def read_yaml(body: bytes) -> tuple[Any, list[str]]:
-    """A YAML 1.1 document as the JSON it stands for, and the paths of repeated keys. Raises ValueError."""
+    """A YAML 1.1 document as the JSON it stands for, and the lines of repeated keys. Raises ValueError."""
     import yaml
 
     if body.lstrip()[:1] == b"{":  # JSON is YAML, and much faster to read; what is wrong with it is told as YAML
@@ -332,7 +347,8 @@ def _mapping(node: Any, path: str, reading: _Reading) -> Json:
             raise ValueError("yaml: invalid map key")
         key = _key(_scalar(key_node.tag.rpartition(":")[2], key_node.value))
         if key in out:
-            reading.duplicates.append(inner)
+            line = key_node.start_mark.line + 1
+            reading.duplicates.append(YamlLine(f'line {line}: key "{key_node.value}" already set in map'))
         out[key] = _plain(value_node, inner, reading)
     return merged | out
 

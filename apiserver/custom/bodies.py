@@ -42,7 +42,9 @@ def typed(
 
 def judged(unknown: list[str], duplicates: list[str], field_validation: str) -> tuple[list[str], str]:
     """Warnings about unknown and repeated fields, or the error where validation is strict."""
-    found = [f'duplicate field "{path}"' for path in duplicates] + [f'unknown field "{path}"' for path in unknown]
+    from apiserver import decode
+
+    found = decode.repeated(duplicates, field_validation) + [f'unknown field "{path}"' for path in unknown]
     if not found or field_validation == "Ignore":
         return [], ""
     if field_validation == "Strict":

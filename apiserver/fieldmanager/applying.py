@@ -67,9 +67,9 @@ def read_config(body: bytes, resource: ResourceDef, field_validation: str) -> tu
         kind = "null" if config is None else shape.json_kind(config)
         text = f"json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}"
         raise BadRequest(f"error decoding YAML: error unmarshaling JSON: while decoding JSON: {text}")
-    found = [f'duplicate field "{path}"' for path in duplicates]
+    found = decode.repeated(duplicates, field_validation)
     if found and field_validation == "Strict":
-        raise BadRequest(f"error strict decoding YAML: {', '.join(found)}")
+        raise BadRequest(f"error strict decoding YAML: error converting YAML to JSON: {', '.join(found)}")
     return config, [] if field_validation == "Ignore" else found
 
 

@@ -152,7 +152,7 @@ def test_yaml_has_the_scalars_of_go() -> None:
         read("metadata: {name: y}", media="application/yaml")
     value, duplicates = decode.read_yaml(b"a: 1:30\nb: 010\nc: 2026-01-01\nd: ~\ne: &x {f: 'on'}\ng: *x\na: 0x10\n")
     assert value == {"a": 16, "b": 8, "c": "2026-01-01", "d": None, "e": {"f": "on"}, "g": {"f": "on"}}
-    assert duplicates == ["a"]
+    assert duplicates == ['line 7: key "a" already set in map']
 
 
 def test_written_form() -> None:
@@ -295,3 +295,13 @@ def test_unknown_fields_are_told_with_the_keys_of_maps() -> None:
     body = {"spec": {"devices": [{"capacity": {"a.b/memory": {"value": "1Gi", "x": 1}}}]}}
     shape.struct("resource.v1.ResourceSlice").convert(body, "", report)
     assert report.unknown == ["spec.devices[0].capacity.a.b/memory.x"]
+
+
+def test_repeated_keys_of_yaml_are_told_by_their_lines() -> None:
+    body = b"kind: ConfigMap\ndata:\n  a: s\n  a: t\nnone: 1\n"
+    with pytest.raises(BadRequest) as err:
+        decode.decode(body, "application/yaml", resource("v1/configmaps"), field_validation="Strict")
+    text = 'strict decoding error: yaml: unmarshal errors:\n  line 4: key "a" already set in map, unknown field "none"'
+    assert err.value.message.endswith(text)
+    _, warnings = decode.decode(body, "application/yaml", resource("v1/configmaps"), field_validation="Warn")
+    assert warnings == ['line 4: key "a" already set in map', 'unknown field "none"']
