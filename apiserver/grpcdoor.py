@@ -2,6 +2,7 @@
 
 Names, verbs and refusals are judged by the very functions of the REST front end, so that both doors have one meaning.
 Every error is a gRPC code and the whole Status in the trailing metadata. A watch event is encoded once for everybody.
+Health (grpc.health.v1) and server reflection answer everybody, as /healthz does: they tell nothing of the cluster.
 """
 
 from __future__ import annotations
@@ -20,13 +21,16 @@ from typing import Any, Final, NoReturn, TypeVar
 import grpc
 import grpc.aio
 import orjson
+from grpc_health.v1 import health as health_service
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
 
 from apiserver import deleteoptions, options
 from apiserver.auth.authenticator import Authenticator, subject_of
 from apiserver.grpctls import TlsFront, private_folder
 from apiserver.pipeline import Pipeline
 from apiserver.registry.base import Registry
-from apiserver.request import DeleteOptions, ListOptions, Request, User, WriteOptions
+from apiserver.request import DeleteOptions, Listed, ListOptions, Request, User, WriteOptions
 from apiserver.rest.dispatch import is_served, object_name
 from apiserver.rest.exchange import BODY_LIMIT, timed_out, too_large
 from apiserver.rest.identity import BEARER
@@ -76,7 +80,8 @@ CODES: Final = {
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 METHODS: Final = {"Get": "GET", "List": "GET", "Watch": "GET", "Create": "POST", "Update": "PUT", "Patch": "PATCH"} | {
-    "Delete": "DELETE"
+    "Delete": "DELETE",
+    "DeleteCollection": "DELETE",
 }
 NAMED: Final = frozenset({"Get", "Update", "Patch", "Delete"})
 
@@ -105,11 +110,17 @@ async def grpc_door(
     front = TlsFront(folder)
     server = grpc.aio.server(options=SERVER_OPTIONS)
     server.add_generic_rpc_handlers((GrpcDoor(behind, front).handlers(),))
+    health = health_service.aio.HealthServicer()  # type: ignore[attr-defined]  # grpc-stubs 1.53 lacks it
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    reflection.enable_server_reflection((SERVICE, health_service.SERVICE_NAME, reflection.SERVICE_NAME), server)
     server.add_insecure_port(f"unix:{front.backend}")
     try:
         await server.start()
+        for name in ("", SERVICE):
+            await health.set(name, health_pb2.HealthCheckResponse.SERVING)
         yield await front.start(host, port, tls)
     finally:
+        await health.enter_graceful_shutdown()
         await front.stop()
         behind.pipeline.end_watches()
         await server.stop(GRACE_S)
@@ -132,6 +143,7 @@ class GrpcDoor:
             "Update": (self._update, api_pb2.UpdateRequest),
             "Patch": (self._patch, api_pb2.PatchRequest),
             "Delete": (self._delete, api_pb2.DeleteRequest),
+            "DeleteCollection": (self._delete_collection, api_pb2.DeleteCollectionRequest),
         }
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             name: grpc.unary_unary_rpc_method_handler(
@@ -159,7 +171,7 @@ class GrpcDoor:
 
     def _request(self, method: str, message: Any, user: User) -> Request:
         """Raises NotFound, MethodNotAllowed, BadRequest."""
-        ref = message.ref
+        ref = message.list.ref if method == "DeleteCollection" else message.ref
         name, subresource = getattr(message, "name", ""), getattr(message, "subresource", "")
         if method in NAMED and not name:
             raise BadRequest("resource name may not be empty")
@@ -212,21 +224,7 @@ class GrpcDoor:
         return api_pb2.ObjectReply(object=data)
 
     async def _list(self, request: Request, message: api_pb2.ListRequest, _: str) -> api_pb2.ListReply:
-        wanted = ListOptions(
-            label_selector=message.label_selector,
-            field_selector=message.field_selector,
-            limit=message.limit,
-            continue_token=message.continue_token,
-            resource_version=message.resource_version,
-            resource_version_match=message.resource_version_match,
-        )
-        listed = await self._pipeline.list(request, wanted)
-        return api_pb2.ListReply(
-            items=[entry.data for entry in listed.entries],
-            resource_version=str(listed.revision),
-            continue_token=listed.continue_token,
-            remaining_item_count=listed.remaining or 0,
-        )
+        return _listed(await self._pipeline.list(request, _list_options(message)))
 
     async def _create(self, request: Request, message: api_pb2.CreateRequest, agent: str) -> api_pb2.ObjectReply:
         body = _checked(message.object)
@@ -250,11 +248,14 @@ class GrpcDoor:
         return api_pb2.ObjectReply(object=written.body)
 
     async def _delete(self, request: Request, message: api_pb2.DeleteRequest, _: str) -> api_pb2.ObjectReply:
-        wanted = DeleteOptions()
-        if message.options:
-            wanted = delete_options(deleteoptions.read(_checked(message.options), JSON), ())
-        written = await self._pipeline.unbroken(self._pipeline.delete(request, wanted))
+        written = await self._pipeline.unbroken(self._pipeline.delete(request, _delete_options(message.options)))
         return api_pb2.ObjectReply(object=written.body)
+
+    async def _delete_collection(
+        self, request: Request, message: api_pb2.DeleteCollectionRequest, _: str
+    ) -> api_pb2.ListReply:
+        wanted = _delete_options(message.options)
+        return _listed(await self._pipeline.delete_collection(request, _list_options(message.list), wanted))
 
     async def _watch(self, message: api_pb2.WatchRequest, context: Context) -> AsyncGenerator[bytes, None]:
         begun = time.perf_counter()
@@ -315,7 +316,33 @@ def _write_options(
         dry_run=(options.ALL,) if message.dry_run else (),
         field_manager=message.field_manager,
         field_validation=message.field_validation,
+        force=message.force if isinstance(message, api_pb2.PatchRequest) and message.HasField("force") else None,
         user_agent=user_agent,
+    )
+
+
+def _delete_options(body: bytes) -> DeleteOptions:
+    """Raises BadRequest."""
+    return delete_options(deleteoptions.read(_checked(body), JSON)) if body else DeleteOptions()
+
+
+def _list_options(message: api_pb2.ListRequest) -> ListOptions:
+    return ListOptions(
+        label_selector=message.label_selector,
+        field_selector=message.field_selector,
+        limit=message.limit,
+        continue_token=message.continue_token,
+        resource_version=message.resource_version,
+        resource_version_match=message.resource_version_match,
+    )
+
+
+def _listed(listed: Listed) -> api_pb2.ListReply:
+    return api_pb2.ListReply(
+        items=[entry.data for entry in listed.entries],
+        resource_version=str(listed.revision),
+        continue_token=listed.continue_token,
+        remaining_item_count=listed.remaining or 0,
     )
 
 

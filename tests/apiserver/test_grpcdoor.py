@@ -15,6 +15,8 @@ import grpc
 import grpc.aio
 import orjson
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from apiserver import assembly
 from apiserver.config import parse_config
@@ -245,6 +247,52 @@ async def events(call: Any, count: int) -> list[tuple[str, str]]:
             assert event is not grpc.aio.EOF, "the watch ended"  # type: ignore[attr-defined]
             found.append((event.type, orjson.loads(event.object)["metadata"].get("name", "")))
     return found
+
+
+async def test_a_collection_is_deleted_by_selector(client: Client) -> None:
+    for name, app in (("a", "web"), ("b", "db"), ("c", "web")):
+        await client.create(name, app=app)
+    chosen = api_pb2.ListRequest(ref=CONFIGMAPS, label_selector="app=web")
+    reply = await client.stub.DeleteCollection(
+        api_pb2.DeleteCollectionRequest(list=chosen, options=b'{"gracePeriodSeconds":0}'), metadata=client.metadata
+    )
+    assert [orjson.loads(item)["metadata"]["name"] for item in reply.items] == ["a", "c"]
+    left = await client.stub.List(api_pb2.ListRequest(ref=CONFIGMAPS, label_selector="app"), metadata=client.metadata)
+    assert [orjson.loads(item)["metadata"]["name"] for item in left.items] == ["b"]
+
+
+async def test_an_apply_takes_over_by_force_only(client: Client) -> None:
+    def apply(manager: str, value: str, **force: bool) -> api_pb2.PatchRequest:
+        body = orjson.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"k": value}})
+        return api_pb2.PatchRequest(
+            ref=CONFIGMAPS,
+            name="a",
+            patch=body,
+            content_type="application/apply-patch+yaml",
+            field_manager=manager,
+            **force,
+        )
+
+    await client.call("Patch", apply("one", "1"))
+    code, status = await refusal(client, "Patch", apply("two", "2"))
+    assert (code, status["reason"]) == (grpc.StatusCode.ABORTED, "Conflict")
+    assert (await client.call("Patch", apply("two", "2", force=True)))["data"] == {"k": "2"}
+
+
+async def test_health_and_reflection_answer_everybody(door: Door) -> None:
+    async with door.channel() as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        for name in ("", "kubarium.v1.Api"):
+            reply = await health.Check(health_pb2.HealthCheckRequest(service=name), timeout=DEADLINE_S)
+            assert reply.status == health_pb2.HealthCheckResponse.SERVING
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await health.Check(health_pb2.HealthCheckRequest(service="nothing"), timeout=DEADLINE_S)
+        assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+        ask = reflection_pb2.ServerReflectionRequest(list_services="")
+        stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
+        async for answer in stub.ServerReflectionInfo(iter([ask]), timeout=DEADLINE_S):
+            names = {service.name for service in answer.list_services_response.service}
+            assert {"kubarium.v1.Api", "grpc.health.v1.Health"} < names
 
 
 async def test_a_streaming_list_then_live_events_then_the_end_of_the_time(client: Client) -> None:

@@ -210,14 +210,18 @@ class PatchRequest(_message.Message):
     FIELD_MANAGER_FIELD_NUMBER: _builtins.int
     FIELD_VALIDATION_FIELD_NUMBER: _builtins.int
     DRY_RUN_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     patch: _builtins.bytes
     content_type: _builtins.str
-    """application/merge-patch+json, application/strategic-merge-patch+json, application/json-patch+json"""
+    """as of REST: application/merge-patch+json, application/strategic-merge-patch+json,"""
     subresource: _builtins.str
+    """application/json-patch+json, application/apply-patch+yaml"""
     field_manager: _builtins.str
     field_validation: _builtins.str
     dry_run: _builtins.bool
+    force: _builtins.bool
+    """server-side apply (application/apply-patch+yaml) only"""
     @_builtins.property
     def ref(self) -> Global___ResourceRef: ...
     def __init__(
@@ -231,12 +235,15 @@ class PatchRequest(_message.Message):
         field_manager: _builtins.str = ...,
         field_validation: _builtins.str = ...,
         dry_run: _builtins.bool = ...,
+        force: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ref", b"ref"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_force", b"_force", "force", b"force", "ref", b"ref"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "dry_run", b"dry_run", "field_manager", b"field_manager", "field_validation", b"field_validation", "name", b"name", "patch", b"patch", "ref", b"ref", "subresource", b"subresource"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_force", b"_force", "content_type", b"content_type", "dry_run", b"dry_run", "field_manager", b"field_manager", "field_validation", b"field_validation", "force", b"force", "name", b"name", "patch", b"patch", "ref", b"ref", "subresource", b"subresource"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__force: _TypeAlias = _typing.Literal["force"]  # noqa: Y015
+    _WhichOneofArgType__force: _TypeAlias = _typing.Literal["_force", b"_force"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__force) -> _WhichOneofReturnType__force | None: ...
 
 Global___PatchRequest: _TypeAlias = PatchRequest  # noqa: Y015
 
@@ -266,6 +273,32 @@ class DeleteRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteRequest: _TypeAlias = DeleteRequest  # noqa: Y015
+
+@_typing.final
+class DeleteCollectionRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIST_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    options: _builtins.bytes
+    """meta/v1 DeleteOptions as JSON, may be empty"""
+    @_builtins.property
+    def list(self) -> Global___ListRequest:
+        """which of the collection; with a limit the first of them"""
+
+    def __init__(
+        self,
+        *,
+        list: Global___ListRequest | None = ...,
+        options: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["list", b"list"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["list", b"list", "options", b"options"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteCollectionRequest: _TypeAlias = DeleteCollectionRequest  # noqa: Y015
 
 @_typing.final
 class WatchRequest(_message.Message):

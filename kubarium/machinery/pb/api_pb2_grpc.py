@@ -67,6 +67,11 @@ class ApiStub:
                 request_serializer=kubarium_dot_machinery_dot_pb_dot_api__pb2.DeleteRequest.SerializeToString,
                 response_deserializer=kubarium_dot_machinery_dot_pb_dot_api__pb2.ObjectReply.FromString,
                 _registered_method=True)
+        self.DeleteCollection = channel.unary_unary(
+                '/kubarium.v1.Api/DeleteCollection',
+                request_serializer=kubarium_dot_machinery_dot_pb_dot_api__pb2.DeleteCollectionRequest.SerializeToString,
+                response_deserializer=kubarium_dot_machinery_dot_pb_dot_api__pb2.ListReply.FromString,
+                _registered_method=True)
         self.Watch = channel.unary_stream(
                 '/kubarium.v1.Api/Watch',
                 request_serializer=kubarium_dot_machinery_dot_pb_dot_api__pb2.WatchRequest.SerializeToString,
@@ -116,6 +121,13 @@ class ApiServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeleteCollection(self, request, context):
+        """the objects as they were
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Watch(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -154,6 +166,11 @@ def add_ApiServicer_to_server(servicer, server):
                     servicer.Delete,
                     request_deserializer=kubarium_dot_machinery_dot_pb_dot_api__pb2.DeleteRequest.FromString,
                     response_serializer=kubarium_dot_machinery_dot_pb_dot_api__pb2.ObjectReply.SerializeToString,
+            ),
+            'DeleteCollection': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteCollection,
+                    request_deserializer=kubarium_dot_machinery_dot_pb_dot_api__pb2.DeleteCollectionRequest.FromString,
+                    response_serializer=kubarium_dot_machinery_dot_pb_dot_api__pb2.ListReply.SerializeToString,
             ),
             'Watch': grpc.unary_stream_rpc_method_handler(
                     servicer.Watch,
@@ -326,6 +343,33 @@ class Api:
             '/kubarium.v1.Api/Delete',
             kubarium_dot_machinery_dot_pb_dot_api__pb2.DeleteRequest.SerializeToString,
             kubarium_dot_machinery_dot_pb_dot_api__pb2.ObjectReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteCollection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kubarium.v1.Api/DeleteCollection',
+            kubarium_dot_machinery_dot_pb_dot_api__pb2.DeleteCollectionRequest.SerializeToString,
+            kubarium_dot_machinery_dot_pb_dot_api__pb2.ListReply.FromString,
             options,
             channel_credentials,
             insecure,

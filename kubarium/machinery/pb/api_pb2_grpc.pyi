@@ -42,6 +42,8 @@ class ApiStub:
     Update: _grpc.UnaryUnaryMultiCallable[_api_pb2.UpdateRequest, _api_pb2.ObjectReply]
     Patch: _grpc.UnaryUnaryMultiCallable[_api_pb2.PatchRequest, _api_pb2.ObjectReply]
     Delete: _grpc.UnaryUnaryMultiCallable[_api_pb2.DeleteRequest, _api_pb2.ObjectReply]
+    DeleteCollection: _grpc.UnaryUnaryMultiCallable[_api_pb2.DeleteCollectionRequest, _api_pb2.ListReply]
+    """the objects as they were"""
     Watch: _grpc.UnaryStreamMultiCallable[_api_pb2.WatchRequest, _api_pb2.WatchEvent]
 
 @_typing.type_check_only
@@ -58,6 +60,8 @@ class ApiAsyncStub(ApiStub):
     Update: _aio.UnaryUnaryMultiCallable[_api_pb2.UpdateRequest, _api_pb2.ObjectReply]  # type: ignore[assignment]
     Patch: _aio.UnaryUnaryMultiCallable[_api_pb2.PatchRequest, _api_pb2.ObjectReply]  # type: ignore[assignment]
     Delete: _aio.UnaryUnaryMultiCallable[_api_pb2.DeleteRequest, _api_pb2.ObjectReply]  # type: ignore[assignment]
+    DeleteCollection: _aio.UnaryUnaryMultiCallable[_api_pb2.DeleteCollectionRequest, _api_pb2.ListReply]  # type: ignore[assignment]
+    """the objects as they were"""
     Watch: _aio.UnaryStreamMultiCallable[_api_pb2.WatchRequest, _api_pb2.WatchEvent]  # type: ignore[assignment]
 
 class ApiServicer(metaclass=_abc_1.ABCMeta):
@@ -107,6 +111,14 @@ class ApiServicer(metaclass=_abc_1.ABCMeta):
         request: _api_pb2.DeleteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_api_pb2.ObjectReply, _abc.Awaitable[_api_pb2.ObjectReply]]: ...
+
+    @_abc_1.abstractmethod
+    def DeleteCollection(
+        self,
+        request: _api_pb2.DeleteCollectionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_api_pb2.ListReply, _abc.Awaitable[_api_pb2.ListReply]]:
+        """the objects as they were"""
 
     @_abc_1.abstractmethod
     def Watch(
