@@ -229,19 +229,23 @@ class Definitions:
         served = [r for r in self._registry if r.custom is not None and r.custom.definition["metadata"]["name"] == name]
         if not served:
             return
-        resource, prefix = served[0], f"/registry/{spec['group']}/{spec['names']['plural']}/"
-        while entries := self._cache.list(prefix):
+        resource = next((r for r in served if r.to_storage is None), served[0])  # nothing is converted to be deleted
+        prefix = f"/registry/{spec['group']}/{spec['names']['plural']}/"
+        while True:
+            revision, entries = self._cache.revision, self._cache.list(prefix)
+            if not entries:
+                return
             for entry in entries:
                 request = Request(OURSELVES, "delete", resource, entry.head.namespace, entry.head.name)
                 try:
                     await self._pipeline.writer.delete(request, DeleteOptions())
                 except NotFound:
                     continue
-            await self._until_changed(prefix)
+            await self._until_changed(prefix, revision)
 
-    async def _until_changed(self, prefix: str) -> None:
-        """Returns when something has changed under the prefix, or a moment later."""
-        watcher = self._cache.watch(prefix, after=self._cache.revision)
+    async def _until_changed(self, prefix: str, revision: int) -> None:
+        """Returns when something has changed under the prefix since the revision, or a moment later."""
+        watcher = self._cache.watch(prefix, after=revision)
         try:
             async with asyncio.timeout(INSTANCES_LEFT_S):
                 await anext(watcher)

@@ -20,6 +20,7 @@ from apiserver.custom.structural import Node, NotStructural, structural
 from apiserver.fieldmanager.roots import SYSTEM, SYSTEM_METADATA, Root
 from apiserver.registry import priorities
 from apiserver.registry.base import Object, ResourceDef
+from kubarium.machinery.errors import InternalError
 
 VERBS = ("delete", "deletecollection", "get", "list", "patch", "create", "update", "watch")
 _ZERO: Mapping[str, Any] = {"metadata": {}}
@@ -102,15 +103,23 @@ class CustomKind:
         node = self._nodes.get(obj["apiVersion"].rpartition("/")[2], self.node)
         decoding.coerced(obj, node, lenient=True)
         if node is not self.node:
+            self._check_conversion(obj["apiVersion"])
             obj["apiVersion"] = self.api_version
             decoding.coerced(obj, self.node, lenient=True, defaults=False)
         return obj
 
     def kept(self, obj: Object, version: str) -> Object:
         """An object as it is stored in another version. Conversion (strategy None) changes nothing but apiVersion."""
+        self._check_conversion(self.api_version)
         found: Object = {**defaulting.copied(obj), "apiVersion": f"{self.group}/{version}"}
         decoding.coerced(found, self._nodes[version], lenient=True, defaults=False)
         return found
+
+    def _check_conversion(self, api_version: str) -> None:
+        """Raises InternalError where the definition wants a webhook to convert an object of that version."""
+        if (self.definition["spec"].get("conversion") or {}).get("strategy") == "Webhook":
+            text = f"conversion webhook for {api_version}, Kind={self.kind} failed"
+            raise InternalError(f"{text}: this server does not call conversion webhooks")
 
 
 def node_of(schema: Object) -> Node:
