@@ -116,9 +116,8 @@ def test_a_large_definition_defaults_and_judges(kc: Kubectl) -> None:
     kc(*apply, stdin=ROUTE % "/a")
     shown = kc("get", "rt", "-o", "wide", "--field-selector", "spec.tier=Public").split()
     assert shown[: shown.index("web")] == ["NAME", "HOSTNAMES", "TIER", "WEIGHTS", "ACCEPTED", "AGE"]
-    assert (
-        kc("get", "rt", "web", "-o", "jsonpath={.spec.parents[0].port} {.spec.rules[0].backends[0].weight}") == "80 1"
-    )
+    filled = "jsonpath={.spec.parents[0].port} {.spec.rules[0].backends[0].weight}"
+    assert kc("get", "rt", "web", "-o", filled) == "80 1"
     assert kc("get", "rt", "web", "-o", "jsonpath={.spec.rules[0].matches[0].path.type}") == "Prefix"
     assert "the path b does not begin with /" in kc(*apply, stdin=ROUTE % "b", fails=True)
     tier = ("patch", "rt", "web", "--type=merge", "-p", '{"spec":{"tier":"Private"}}')
