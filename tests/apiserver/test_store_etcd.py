@@ -14,7 +14,7 @@ from aetcd import rpc
 from apiserver.store import open_store
 from apiserver.store.base import Store
 from apiserver.store.etcd import EtcdStore
-from kubarium.machinery.errors import StoreUnavailable
+from kubarium.machinery.errors import StoreUnavailable, ValueTooLarge
 from tests.apiserver.etcd_server import EtcdServer, answers, etcd_server, free_port
 from tests.apiserver.store_conformance import PODS, WEB, StoreConformance, progress, take
 
@@ -87,3 +87,16 @@ async def test_keys_of_one_time_to_live_share_a_lease(store: Store) -> None:
     await asyncio.gather(*(store.create(f"{PODS}{n}", b"", ttl_s=3600) for n in range(50)))
     assert len(store._leases) == 1
     assert store._leases[3600].keys == 50
+
+
+async def test_a_value_that_etcd_finds_too_large_is_no_absent_etcd(store: Store) -> None:
+    with pytest.raises(ValueTooLarge, match="request is too large"):
+        await store.create(WEB, b"x" * 2_000_000)
+    assert await store.create(WEB, b"x" * 1_000_000) > 0
+
+
+async def test_calls_beyond_what_the_windows_of_the_connection_hold(store: Store) -> None:
+    """Each is many frames, and all together a hundred times what may be under way at first."""
+    values = {f"{PODS}{n}": bytes([n]) * 300_000 for n in range(24)}
+    await asyncio.gather(*(store.create(key, value) for key, value in values.items()))
+    assert {item.key: item.value for item in (await store.list(PODS)).items} == values
