@@ -16,6 +16,7 @@ ALL = {
     "dataplane": "Data plane",
     "memory": "Memory",
     "api": "API server",
+    "writes": "API server: writes from inside",
 }
 
 
