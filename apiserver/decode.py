@@ -84,6 +84,7 @@ def typed(
     if report.error:
         raise BadRequest(about + report.error)
     obj["apiVersion"], obj["kind"] = api_version, kind
+    shape.keep_reset(obj, value)
     return obj, _judge(report.unknown, duplicates or [], field_validation, about)
 
 

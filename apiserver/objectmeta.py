@@ -61,17 +61,15 @@ def stamp_new(obj: Object, *, uid: str, now: str) -> None:
 
 
 def carry_over(new: Object, old: Object) -> None:
-    """What an update need not repeat, and what it cannot take away."""
+    """What an update need not repeat, and what it cannot change: the rest is judged."""
     metadata, was = metadata_of(new), old["metadata"]
-    metadata.pop("selfLink", None)
-    for field in ("uid", "creationTimestamp", "generateName"):
-        if not metadata.get(field) and was.get(field):
+    if not metadata.get("uid"):
+        metadata["uid"] = was["uid"]
+    for field in ("creationTimestamp", "deletionTimestamp"):
+        if was.get(field):
             metadata[field] = was[field]
-    for field in ("deletionTimestamp", "deletionGracePeriodSeconds"):
-        if was.get(field) is None:
-            metadata.pop(field, None)
-        elif metadata.get(field) is None:
-            metadata[field] = was[field]
+    if metadata.get("deletionGracePeriodSeconds") is None and "deletionGracePeriodSeconds" in was:
+        metadata["deletionGracePeriodSeconds"] = was["deletionGracePeriodSeconds"]
     if "generation" in was:
         metadata["generation"] = was["generation"]
     else:

@@ -117,6 +117,19 @@ def parse_revision(text: str) -> int:
     return int(text)
 
 
+def is_revision(text: str | None) -> bool:
+    """Whether a resourceVersion names one; what cannot be read names none."""
+    return bool(text and _DECIMAL.fullmatch(text) and 0 < int(text) < MAX_REVISION)
+
+
+def named_revision(text: str) -> int:
+    """The resourceVersion of an object that a client sends, 0 for none. Raises an error without a reason."""
+    try:
+        return parse_revision(text)
+    except ValueError as err:
+        raise unnamed_error(str(err).partition(": ")[2].partition(": ")[2]) from err
+
+
 def watch_revision(text: str) -> int:
     """For watch and get, where upstream's error has no reason."""
     try:

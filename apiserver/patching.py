@@ -140,6 +140,7 @@ def _as_object(
     if report.error:
         raise _refused(shown(name), restore_error(report) if maps else report.error)
     obj["apiVersion"], obj["kind"] = resource.api_version, resource.kind
+    shape.keep_reset(obj, value)
     found = [f'unknown field "{path}"' for path in _in_order(report.unknown, shown, name, maps=maps)]
     found += [f'duplicate field "{path}"' for path in duplicates]
     if not found or field_validation == "Ignore":
@@ -174,7 +175,11 @@ def restore_error(report: shape.Report) -> str:
     if report.mismatch is None:
         return report.error
     value, type_, named = report.mismatch
-    names = {"list": "slice", "map": "map", "struct": "struct"}
+    if type_[0] == "base64":
+        return f"error decoding from json: {report.error}"
+    if type_[0] in ("time", "intorstring"):  # these read themselves
+        return shape.mismatch_text(value, "", "", ["int32" if type_[0] == "intorstring" else "string"])
+    names = {"list": "slice", "bytes": "slice", "map": "map", "struct": "struct"}
     found = {"object": "map", "array": "slice", "number": "int64" if isinstance(value, int) else "float64"}
     kind = found.get(shape.json_kind(value), shape.json_kind(value))
     if type_[0] == "struct":

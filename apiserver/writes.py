@@ -179,7 +179,7 @@ class Writer:
         if job.applied is None:
             updates.track_create(resource, obj, job.manager, self.now())
         else:
-            obj["metadata"]["managedFields"] = job.applied
+            updates.set_entries(obj["metadata"], job.applied)
         metadata = obj["metadata"]
         await self._admission.admit(job.attributes(CREATE, metadata.get("name") or "", obj, None))
         prefix = "" if metadata.get("name") else str(metadata.get("generateName") or "")
@@ -209,9 +209,9 @@ class Writer:
         strategy = job.resource.strategy
         objectmeta.stamp_new(obj, uid=self._new_uid(), now=self.now())
         metadata = obj["metadata"]
-        if metadata.get("resourceVersion") and not job.dry_run:
+        if options.is_revision(metadata.get("resourceVersion")) and not job.dry_run:
             raise replies.unnamed_error("resourceVersion should not be set on objects to be created")
-        if not metadata.get("resourceVersion"):
+        if not (job.dry_run and metadata.get("resourceVersion")):
             metadata.pop("resourceVersion", None)
         job.warnings.extend(strategy.prepare_create(obj) or ())
         if strategy.sign is not None:
@@ -325,9 +325,8 @@ class Writer:
         metadata = obj["metadata"]
         if metadata.get("uid"):
             raise replies.uid_mismatch(job.resource, job.request, metadata["uid"], "", dry_run=job.dry_run)
-        if metadata.get("resourceVersion") not in (None, "", "0"):
+        if options.named_revision(metadata.get("resourceVersion") or "") and job.applied is None:
             raise replies.not_found(job.resource, job.request.name)
-        metadata.pop("resourceVersion", None)
         return await self.insert(job, obj)
 
     async def _modify_once(self, job: Job, entry: Entry, change: Change) -> Written:
@@ -336,7 +335,6 @@ class Writer:
         old = codec.decode(current)
         new = change(codec.decode(current))
         self._check_version(job, new, old)
-        objectmeta.carry_over(new, old)
         part = await self._admit_update(job, new, old)
         with self._reserved(job, entry.key, new, old) as reserved:
             if part is not None:
@@ -369,7 +367,12 @@ class Writer:
 
     def _check_version(self, job: Job, new: Object, old: Object) -> None:
         metadata, was, resource = objectmeta.metadata_of(new), old["metadata"], job.resource
-        if (uid := metadata.get("uid")) and uid != was["uid"] and resource.custom is None:
+        if (
+            job.request.verb == "update"
+            and (uid := metadata.get("uid"))
+            and uid != was["uid"]
+            and resource.custom is None
+        ):
             raise replies.uid_mismatch(resource, job.request, uid, was["uid"], dry_run=job.dry_run)
         version = metadata.get("resourceVersion")
         if version in (None, "", "0"):
@@ -378,6 +381,7 @@ class Writer:
                 cause = StatusCause("FieldValueInvalid", text, "metadata.resourceVersion")
                 raise Invalid.of(resource.group, resource.plural, job.request.name, [cause])
         elif version != was["resourceVersion"]:
+            options.named_revision(version)
             raise replies.conflict(resource, job.request.name)
         metadata["resourceVersion"] = was["resourceVersion"]
 
@@ -393,6 +397,7 @@ class Writer:
             updates.track_update(resource, subresource, new, old, job.manager, self.now())
         if subresource == "scale":
             updates.scale_times(new, old)
+        objectmeta.carry_over(new, old)
         if part is not None:
             await self._admission.admit(job.attributes(UPDATE, job.request.name, new, old))
         return part

@@ -151,31 +151,13 @@ class Record(Owned):
 class KeyedList(ListMap):
     """A list-map whose keys may have defaults."""
 
-    __slots__ = ("_defaults", "_names")
-
-    def __init__(self, item: Owned, keys: tuple[str, ...], defaults: Mapping[str, Any]) -> None:
-        super().__init__(item, keys)
-        self._names = tuple(sorted(keys))
-        self._defaults = defaults
+    __slots__ = ()
 
     def label(self, item: Any) -> str:
         if not isinstance(item, dict):
             return "v:" + orjson.dumps(item).decode()
-        found = {key: item.get(key, self._defaults.get(key)) for key in self._names}
+        found = {key: item.get(key, self._defaults.get(key)) for key in self._keys}
         return "k:" + orjson.dumps({k: v for k, v in found.items() if v is not None}).decode()
-
-    def _unlabelled(self, item: Any) -> str:
-        if item is None:
-            return "associative list with keys may not have a null element"
-        if not isinstance(item, dict):
-            return "associative list with keys may not have non-map elements"
-        if any(item.get(key, self._defaults.get(key)) is not None for key in self._names):
-            return ""
-        names = ",".join(f'"{key}"' for key in self._names)
-        return (
-            f"associative list with keys has an element that omits all key fields [{names}] "
-            "(and doesn't have default values for any key fields)"
-        )
 
 
 def owned(node: Node, preserve: bool = False) -> Owned:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from apiserver import decode, replies
+from apiserver import decode, patching, replies
 from apiserver.fieldmanager.conflicts import Owned, conflict_error
 from apiserver.fieldmanager.entries import APPLY, UPDATE, Entry, Managed, Manager, by_manager, in_order, make
 from apiserver.fieldmanager.fieldsets import Fields, difference, intersection, union
@@ -119,7 +119,7 @@ def apply(call: Apply, live: Object) -> tuple[Object, list[Entry]]:
         raise conflict_error(_on_scale(left) if call.subresource == "scale" else left)
     if call.name == _KUBECTL:
         _renew_last_applied(merged, call.config)
-    return _as_object(merged, call.resource, root), in_order(managed)
+    return _as_object(merged, call, root), in_order(managed)
 
 
 def _on_scale(conflicts: list[Owned]) -> list[Owned]:
@@ -178,14 +178,20 @@ def _before_first(call: Apply, live: Object) -> Managed:
     return {owner: make(owner, call.resource.api_version, changed, call.now)}
 
 
-def _as_object(value: Object, resource: ResourceDef, root: Root) -> Object:
+def _as_object(value: Object, call: Apply, root: Root) -> Object:
+    resource = call.resource
     if resource.custom is not None:
         value["apiVersion"], value["kind"] = resource.api_version, resource.kind
         return resource.custom.applied(value)
     report = shape.Report()
     obj = shape.struct(root.type_name).convert(value, "", report)
     if report.error:
-        raise replies.unnamed_error(f"failed to convert merged object to last applied version: {report.error}")
+        shown = _shown(call.config)
+        kind = shown.partition("; ")[2]
+        raise replies.unnamed_error(
+            f"failed to convert new object ({shown}) to proper version: unable to convert unstructured object to "
+            f"{kind}: {patching.restore_error(report)}"
+        )
     obj["apiVersion"], obj["kind"] = resource.api_version, resource.kind
     return obj
 

@@ -164,5 +164,10 @@ def element_text(key: str) -> str:
         return f".{text}"
     if kind == "k":
         items = orjson.loads(text).items()
-        return "[" + ",".join(f"{name}={orjson.dumps(value).decode()}" for name, value in items) + "]"
+        return "[" + ",".join(f"{name}={_key_text(value)}" for name, value in items) + "]"
     return f"[={text}]" if kind == "v" else f"[{text}]"
+
+
+def _key_text(value: Any) -> str:
+    """Nothing for a key that is no scalar."""
+    return "" if value is None or isinstance(value, dict | list) else orjson.dumps(value).decode()

@@ -9,7 +9,7 @@ Source: Kubernetes documentation, "Server-Side Apply", "Merge strategy"; KEP-555
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ import orjson
 
 from apiserver import schemas
 from apiserver.fieldmanager.fieldsets import MEMBER, SELF, Fields, element_text, is_member, member
+from apiserver.registry.faults import quoted
 
 Found = tuple[Fields | None, Fields | None]
 """What differs between two versions: paths that are new or have another value, and paths that are gone."""
@@ -26,7 +27,8 @@ _ABSENT: Final = object()
 
 # List-map keys that an item may leave out.
 _KEY_DEFAULTS = {"protocol": "TCP"}
-_NUMERIC, _TEXT, _BOOLEAN = ("int32", "int64", "float"), ("string", "bytes", "time", "microtime"), ("bool",)
+_NUMERIC, _TEXT, _BOOLEAN = ("int32", "int64", "float"), ("string", "bytes"), ("bool",)
+_SCALARS = ("time", "microtime", "quantity")  # any scalar will do
 
 
 class Node:
@@ -69,13 +71,13 @@ class Scalar(Node):
         self._kind = kind
 
     def check(self, value: Any, path: str, faults: list[str]) -> None:
-        if value is None or self._kind == "any":
+        if value is None or self._kind in ("any", "intorstring"):
             return
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if self._kind in _NUMERIC and not number:
             faults.append(f"{path}: expected numeric (int or float), got {_go_type(value)}")
         elif self._kind in _TEXT and not isinstance(value, str):
-            faults.append(f"{path}: expected string, got &value.valueUnstructured{{Value:{_go_text(value)}}}")
+            faults.append(f"{path}: expected string, got &value.valueUnstructured{{Value:{_go_syntax(value)}}}")
         elif self._kind in _BOOLEAN and not isinstance(value, bool):
             faults.append(f"{path}: expected boolean, got &{{{_go_text(value)}}}")
         elif isinstance(value, dict | list):
@@ -388,11 +390,11 @@ class ListNode(Node):
 
     def _unlabelled(self, item: Any) -> str:
         """Why an item can have no label, "" where it can."""
-        return (
-            ""
-            if isinstance(item, str | int | float)
-            else "associative list without keys has an element that's no scalar"
-        )
+        if item is None:
+            return "associative list without keys has an element that's an explicit null"
+        if isinstance(item, dict):
+            return "associative list without keys has an element that's a map type"
+        return "not supported: associative list with lists as elements" if isinstance(item, list) else ""
 
 
 class _Repeated(list[Any]):
@@ -407,35 +409,39 @@ class ListSet(ListNode):
 
 
 class ListMap(ListNode):
-    __slots__ = ("_head", "_keys")
+    __slots__ = ("_defaults", "_head", "_keys")
 
-    def __init__(self, item: Node, keys: Iterable[str]) -> None:
+    def __init__(self, item: Node, keys: Iterable[str], defaults: Mapping[str, Any] | None = None) -> None:
+        """`defaults`: what keys are that an item leaves out."""
         super().__init__(item)
         self._keys = tuple(sorted(keys))
+        self._defaults = defaults or {}
         self._head = f'k:{{"{self._keys[0]}":'
 
     def label(self, item: Any) -> str:
         keys = self._keys
         if len(keys) == 1:
-            value = item.get(keys[0])
+            value = item.get(keys[0], _ABSENT)
             if type(value) is str and value.isalnum():
                 return f'{self._head}"{value}"}}'
+            if value is _ABSENT:
+                value = self._defaults.get(keys[0])
             return f"{self._head}{orjson.dumps(value).decode()}}}"
-        found = {key: item.get(key, _KEY_DEFAULTS.get(key)) for key in keys}
-        return "k:" + orjson.dumps({k: v for k, v in found.items() if v is not None}).decode()
+        found = {key: item.get(key, self._defaults.get(key, _ABSENT)) for key in keys}
+        return "k:" + orjson.dumps({k: v for k, v in found.items() if v is not _ABSENT}).decode()
 
     def _unlabelled(self, item: Any) -> str:
         if item is None:
             return "associative list with keys may not have a null element"
         if not isinstance(item, dict):
             return "associative list with keys may not have non-map elements"
-        for key in self._keys:
-            if item.get(key) is None and key not in _KEY_DEFAULTS:
-                return (
-                    f'associative list with keys has an element that omits key field "{key}" '
-                    "(and doesn't have default value)"
-                )
-        return ""
+        if any(key in item or key in self._defaults for key in self._keys):
+            return ""
+        names = ",".join(f'"{key}"' for key in self._keys)
+        return (
+            f"associative list with keys has an element that omits all key fields [{names}] "
+            "(and doesn't have default values for any key fields)"
+        )
 
 
 # --- checks
@@ -471,9 +477,21 @@ def _go_text(value: Any) -> str:
     return go_text(value)
 
 
+def _go_syntax(value: Any) -> str:
+    """A decoded JSON value as Go's %#v prints it."""
+    if isinstance(value, dict):
+        members = (f"{quoted(key)}:{_go_syntax(item)}" for key, item in sorted(value.items()))
+        return "map[string]interface {}{" + ", ".join(members) + "}"
+    if isinstance(value, list):
+        return "[]interface {}{" + ", ".join(map(_go_syntax, value)) + "}"
+    if isinstance(value, str):
+        return quoted(value)
+    return "interface {}(nil)" if value is None else _go_text(value)
+
+
 # --- from the definitions
 
-_LEAVES = {kind: Scalar(kind) for kind in (*_NUMERIC, *_TEXT, *_BOOLEAN, "quantity", "intorstring", "any")}
+_LEAVES = {kind: Scalar(kind) for kind in (*_NUMERIC, *_TEXT, *_BOOLEAN, *_SCALARS, "intorstring", "any")}
 
 
 def field_node(entry: dict[str, Any]) -> Node:
@@ -488,11 +506,25 @@ def field_node(entry: dict[str, Any]) -> Node:
     item = type_node(type_[1])
     match entry.get("l"):
         case "map":
-            return ListMap(item, entry["m"])
+            return ListMap(item, entry["m"], _key_zeros(type_[1], entry["m"]))
         case "set":
             return ListSet(item)
         case _:
             return Atomic(Items(item))
+
+
+def _key_zeros(item: list[Any], keys: Iterable[str]) -> dict[str, Any]:
+    """What keys are that an item leaves out: zero values of fields that have no other default, as names have none."""
+    fields = schemas.types()["structs"].get(item[1], {}) if item[0] == "struct" else {}
+    zeros = {"string": "", "int32": 0, "int64": 0}
+    out: dict[str, Any] = {}
+    for key in keys:
+        field = fields.get(key, {"t": [""]})
+        if key in _KEY_DEFAULTS:
+            out[key] = _KEY_DEFAULTS[key]
+        elif field["t"][0] in zeros and ("w" in field or key == "name"):
+            out[key] = zeros[field["t"][0]]
+    return out
 
 
 def type_node(type_: list[Any]) -> Node:

@@ -76,10 +76,10 @@ def _group(entry: Entry) -> str:
 def _current(given: list[Any] | None, before: list[Any], *, trusted: bool) -> Managed:
     """The entries to start from: those that the client sends if it understands them, else those of the object.
 
-    A list of one empty entry asks for their removal; none at all, or what is no entry, does not.
+    An empty list, or one of one empty entry, asks for their removal; none at all, or what is no entry, does not.
     """
-    if given and trusted and given != before:
-        if given == [{}]:
+    if given is not None and trusted and given != before:
+        if given in ([], [{}]):
             return {}
         if managed := read(given):
             return managed
@@ -109,8 +109,14 @@ def taken(
 
 
 def _write(metadata: Object, managed: Managed) -> None:
-    if managed:
-        metadata["managedFields"] = in_order(managed)
+    set_entries(metadata, in_order(managed))
+
+
+def set_entries(metadata: Object, entries: list[Entry]) -> None:
+    if entries:
+        metadata["managedFields"] = entries
+    else:
+        metadata.pop("managedFields", None)
 
 
 def scale_times(new: Object, old: Object) -> None:

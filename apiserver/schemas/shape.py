@@ -8,17 +8,20 @@ Source: sigs.k8s.io/json (texts); golang encoding/json; the API conventions ("Op
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from typing import Any
 
 from apiserver import schemas
 from apiserver.registry import quantity
+from apiserver.schemas import gotime
 
 Json = dict[str, Any]
 
 _INT_RANGE = {"int32": (-(1 << 31), (1 << 31) - 1), "int64": (-(1 << 63), (1 << 63) - 1)}
+_NUMBERS = frozenset((*_INT_RANGE, "uint8"))
 _SECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ").fullmatch
 _MICROS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z").fullmatch
 _BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?").fullmatch
@@ -26,26 +29,30 @@ _BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{
 # (the embedded structs that a field comes from, between \0 and \x03); each of the two leaves out the other's.
 _ONLY_STRICT = re.compile(r"\[\d+\]|\x01[^\x02]*\x02|[\0\x03]")
 _ONLY_DECODER = re.compile(r"\0[^\x03]*\x03")
-_GO_LAYOUT = "2006-01-02T15:04:05Z07:00"
-_GO_MICRO_LAYOUT = "2006-01-02T15:04:05.000000Z07:00"
 
 
 class Report:
     """What a walk found: unknown fields in the order of the document, and the first value that cannot be decoded.
 
     `mismatch` is that value, the type it should have had and that type's own name, where that is what is wrong.
+    A value that its type reads itself (a time, a quantity) ends Go's decoding: it counts, whatever was wrong before.
     """
 
-    __slots__ = ("error", "mismatch", "unknown")
+    __slots__ = ("ended", "error", "mismatch", "unknown")
 
     def __init__(self) -> None:
         self.unknown: list[str] = []
         self.error = ""
+        self.ended = False
         self.mismatch: tuple[Any, list[Any], str] | None = None
 
     def fail(self, text: str) -> None:
         if not self.error:
             self.error = text
+
+    def end(self, text: str, mismatch: tuple[Any, list[Any], str] | None = None) -> None:
+        if not self.ended:
+            self.error, self.ended, self.mismatch = text, True, mismatch
 
 
 Convert = Callable[[Any, str, Report], Any]
@@ -99,6 +106,13 @@ class Struct:
             if key not in out or (out[key] is None):
                 out[key] = zero()
         return out
+
+
+def keep_reset(obj: Json, sent: Json) -> None:
+    """No entries in metadata.managedFields is a request, unlike none at all: it stays in the written form."""
+    metadata = sent.get("metadata")
+    if type(metadata) is dict and metadata.get("managedFields") == []:
+        obj["metadata"]["managedFields"] = []
 
 
 @cache
@@ -172,7 +186,7 @@ def _mismatch(value: Any, path: str, owner: str, type_: list[Any], report: Repor
 
 def mismatch_text(value: Any, path: str, owner: str, type_: list[Any], named: str = "") -> str:
     """What Go's decoder says of a value of a wrong type."""
-    number = type_[0] in _INT_RANGE and isinstance(value, int | float) and not isinstance(value, bool)
+    number = type_[0] in _NUMBERS and isinstance(value, int | float) and not isinstance(value, bool)
     shown, type_text = f"number {value}" if number else json_kind(value), go_type(type_, named)
     field = f"Go struct field {owner}.{_ONLY_STRICT.sub('', path)}" if owner else "Go value"
     return f"json: cannot unmarshal {shown} into {field} of type {type_text}"
@@ -190,8 +204,12 @@ def converter(type_: list[Any], owner: str, named: str = "", item: str = "") -> 
     if kind in _INT_RANGE:
         return _int_converter(kind, owner, named)
     if kind == "time" or kind == "microtime":
-        return _time_converter(kind)
-    special: dict[str, Convert] = {"quantity": _quantity, "intorstring": _int_or_string, "bytes": _bytes, "any": _any}
+        return _time_converter(owner, micro=kind == "microtime")
+    if kind == "bytes":
+        return _bytes_converter(owner)
+    if kind == "intorstring":
+        return _int_or_string_converter(owner)
+    special: dict[str, Convert] = {"quantity": _quantity, "any": _any}
     return special.get(kind) or _scalar_converter(type_, owner, named)
 
 
@@ -275,27 +293,51 @@ def _quantity(value: Any, _path: str, report: Report) -> Any:
     try:
         return quantity.canonical(text)
     except ValueError as err:
-        report.fail(str(err))
+        report.end(str(err))
         return None
 
 
-def _int_or_string(value: Any, _path: str, report: Report) -> Any:
+def _int_or_string_converter(owner: str) -> Convert:
     low, high = _INT_RANGE["int32"]
-    if isinstance(value, str) or (type(value) is int and low <= value <= high):
-        return value
-    report.fail(mismatch_text(value, "", "", ["int32"]))
-    return None
 
-
-def _bytes(value: Any, _path: str, report: Report) -> Any:
-    if not isinstance(value, str):
-        report.fail(f"json: cannot unmarshal {json_kind(value)} into Go value of type []uint8")
+    def convert(value: Any, path: str, report: Report) -> Any:
+        if isinstance(value, str) or (type(value) is int and low <= value <= high):
+            return value
+        report.end(mismatch_text(value, path, owner, ["int32"]), (value, ["intorstring"], ""))
         return None
-    text = value.replace("\r", "").replace("\n", "")
-    if _BASE64(text):
-        return text
-    report.fail(f"illegal base64 data at input byte {_corrupt_at(value)}")
-    return None
+
+    return convert
+
+
+def _bytes_converter(owner: str) -> Convert:
+    def convert(value: Any, path: str, report: Report) -> Any:
+        if isinstance(value, list):
+            return _from_numbers(value, path, owner, report)
+        if not isinstance(value, str):
+            _mismatch(value, path, owner, ["bytes"], report)
+            return None
+        text = value.replace("\r", "").replace("\n", "")
+        if _BASE64(text):
+            return text
+        if not report.error:
+            report.mismatch = (value, ["base64"], "")
+        report.fail(f"illegal base64 data at input byte {_corrupt_at(value)}")
+        return None
+
+    return convert
+
+
+def _from_numbers(value: list[Any], path: str, owner: str, report: Report) -> str:
+    """Bytes may also come as an array of numbers."""
+    found = bytearray()
+    for item in value:
+        if item is None:
+            found.append(0)
+        elif type(item) is int and 0 <= item < 256:
+            found.append(item)
+        else:
+            _mismatch(item, path, owner, ["uint8"], report)
+    return b64encode(found).decode()
 
 
 def _corrupt_at(text: str) -> int:
@@ -307,43 +349,29 @@ def _corrupt_at(text: str) -> int:
     return len(clean) - len(clean) % 4 if not bad else bad.start()
 
 
-def _time_converter(kind: str) -> Convert:
-    micro = kind == "microtime"
+def _time_converter(owner: str, *, micro: bool = False) -> Convert:
     as_is = _MICROS if micro else _SECONDS
+    precision = "microseconds" if micro else "seconds"
 
-    def convert(value: Any, _path: str, report: Report) -> Any:
+    def convert(value: Any, path: str, report: Report) -> Any:
         if not isinstance(value, str):
-            report.fail(f"json: cannot unmarshal {json_kind(value)} into Go value of type string")
+            report.end(mismatch_text(value, path, owner, ["string"]), (value, ["time"], ""))
             return None
         try:
-            moment = _moment(value)
-        except ValueError:
-            quoted = value.replace('"', '\\"')
-            report.fail(f'parsing time "{quoted}" as "{_GO_LAYOUT}": cannot parse "{quoted}" as "2006"')
+            moment = gotime.parse(value, micro=micro)
+        except ValueError as err:
+            report.end(str(err))
             return None
-        if as_is(value):
-            return value
-        if micro and (wrong := _micro_fault(value)):
-            report.fail(f'parsing time "{value}" as "{_GO_MICRO_LAYOUT}": cannot parse {wrong}')
-            return None
-        return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ" if micro else "%Y-%m-%dT%H:%M:%SZ")
+        if moment == datetime.min:
+            return None  # Go's zero time
+        return value if as_is(value) else f"{moment.isoformat(timespec=precision)}Z"
 
     return convert
 
 
-def _micro_fault(text: str) -> str:
-    """Where a time has not six digits of a second: Go's layout asks for just as many."""
-    rest = text[19:]
-    if not re.match(r"[.,]\d{6}", rest):
-        return f'"{rest}" as ".000000"'
-    return f'"{rest[7:]}" as "Z07:00"' if rest[7:8].isdigit() else ""
-
-
-def _moment(text: str) -> datetime:
-    if len(text) < 20 or text[10] != "T":
-        raise ValueError(text)
-    fraction = re.sub(r"\.(\d{1,6})\d*", r".\1", text)
-    moment = datetime.fromisoformat(fraction)
-    if moment.tzinfo is None:
-        raise ValueError(text)
-    return moment.astimezone(UTC)
+_OWN_READERS: dict[str, Callable[[str], Convert]] = {
+    "intorstring": _int_or_string_converter,
+    "bytes": _bytes_converter,
+    "time": _time_converter,
+    "microtime": lambda owner: _time_converter(owner, micro=True),
+}

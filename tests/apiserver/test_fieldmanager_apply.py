@@ -209,12 +209,11 @@ def test_kubectl_takes_over_what_it_applied_from_the_clients_side() -> None:
             id="repeated item",
         ),
         pytest.param(
-            {"spec": {"template": {"spec": {"containers": [{"image": "c"}]}}}},
+            {"spec": {"template": {"spec": {"containers": [{"image": "c"}, {"image": "d"}]}}}},
             ApiError,
             "failed to create typed patch object (/d; apps/v1, Kind=Deployment): .spec.template.spec.containers: "
-            'element 0: associative list with keys has an element that omits key field "name" (and doesn\'t have '
-            "default value)",
-            id="item without key",
+            'duplicate entries for key [name=""]',
+            id="items without key",
         ),
         pytest.param(
             {"spec": {"x": 1, "y": 2}},

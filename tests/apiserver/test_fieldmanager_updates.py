@@ -177,7 +177,7 @@ def test_entries_of_a_client_that_does_not_send_them_stay() -> None:
     old = created(CONFIG_MAPS, config_map())
     entry = old["metadata"]["managedFields"][0]
     broken = [{"f:data": 1}, {"f:data": {"f:k": None}}, {"x:data": {}}, {"k:": {}}, {"k:1": {}}, {"v:a": {}}, None]
-    given: list[Any] = [None, [], [{"manager": "x"}], [{}, {}], [entry | {"operation": "Sing"}]]
+    given: list[Any] = [None, [{"manager": "x"}], [{}, {}], [entry | {"operation": "Sing"}]]
     given += [[entry | {"fieldsV1": fields}] for fields in (*broken, nested(200))]
     for sent in given:
         new = updated(CONFIG_MAPS, old, lambda obj, sent=sent: obj["metadata"].update(managedFields=sent))
