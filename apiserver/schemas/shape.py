@@ -20,6 +20,7 @@ from apiserver.schemas import gotime
 
 Json = dict[str, Any]
 
+_INTEGERS = ("int32", "int64", "uint8")
 _INT_RANGE = {"int32": (-(1 << 31), (1 << 31) - 1), "int64": (-(1 << 63), (1 << 63) - 1)}
 _NUMBERS = frozenset((*_INT_RANGE, "uint8"))
 _SECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ").fullmatch
@@ -186,7 +187,7 @@ def _mismatch(value: Any, path: str, owner: str, type_: list[Any], report: Repor
 
 def mismatch_text(value: Any, path: str, owner: str, type_: list[Any], named: str = "") -> str:
     """What Go's decoder says of a value of a wrong type."""
-    number = type_[0] in _NUMBERS and isinstance(value, int | float) and not isinstance(value, bool)
+    number = type_[0] in _INTEGERS and isinstance(value, int | float) and not isinstance(value, bool)
     shown, type_text = f"number {value}" if number else json_kind(value), go_type(type_, named)
     field = f"Go struct field {owner}.{_ONLY_STRICT.sub('', path)}" if owner else "Go value"
     return f"json: cannot unmarshal {shown} into {field} of type {type_text}"
