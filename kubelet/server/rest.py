@@ -1,4 +1,4 @@
-"""HTTPS for the API server: logs, exec, attach, pods, for those whom the API server lets in (see `access`).
+"""HTTPS for the API server: logs, streams into containers, pods; for those whom the API server lets in (see `access`).
 
 Paths and parameters as upstream's kubelet has them. Source: https://kubernetes.io/docs/reference/access-authn-authz/
 kubelet-authn-authz/
@@ -9,19 +9,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
-from kubarium.machinery.errors import ApiError, ConfigError, ContainerError
+from kubarium.machinery.errors import ApiError, ConfigError, ContainerError, NotFound
 from kubelet.config import Config
 from kubelet.node import KUBELET_VERSION
 from kubelet.pods import Pods
+from kubelet.runtimes.base import PodUid
+from kubelet.server import portforward
 from kubelet.server.access import AUTHENTICATED, Access, Caller
 from kubelet.server.logs import as_api_error, find_container, parse_options
+from kubelet.server.relay import PodPorts
 from kubelet.server.streams import PROTOCOLS, serve_process
 
 log = logging.getLogger(__name__)
@@ -43,6 +46,8 @@ async def serve(config: Config, pods: Pods, access: Access) -> None:
         for verb, handler in (("exec", api.exec), ("attach", api.attach)):
             app.router.add_route(method, f"/{verb}/{{namespace}}/{{pod}}/{{container}}", handler)
             app.router.add_route(method, f"/{verb}/{{namespace}}/{{pod}}/{{uid}}/{{container}}", handler)
+        app.router.add_route(method, "/portForward/{namespace}/{pod}", api.port_forward)
+        app.router.add_route(method, "/portForward/{namespace}/{pod}/{uid}", api.port_forward)
     # A client that goes takes its handler along: nobody follows a log for nobody.
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0, handler_cancellation=True)
     await runner.setup()
@@ -138,16 +143,26 @@ class KubeletApi:
             return web.Response(status=400, text="you must specify at least 1 command for exec")
         found = find_container(self._pods, *_names(request))
         tty, stdin = _flag(request, "tty"), _flag(request, "input", "stdin")
-        _check_upgrade(request)
+        _check_upgrade(request, PROTOCOLS)
         process = await found.runtime.exec(found.container.id, command, tty=tty, stdin=stdin)
         return await serve_process(request, process, stdin=stdin)
 
     async def attach(self, request: web.Request) -> web.StreamResponse:
         found = find_container(self._pods, *_names(request))
         stdin = _flag(request, "input", "stdin")
-        _check_upgrade(request)
+        _check_upgrade(request, PROTOCOLS)
         process = await found.runtime.attach(found.container.id, stdin=stdin)
         return await serve_process(request, process, stdin=stdin)
+
+    async def port_forward(self, request: web.Request) -> web.StreamResponse:
+        namespace, name = request.match_info["namespace"], request.match_info["pod"]
+        found = self._pods.find(namespace, name)
+        uid = request.match_info.get("uid", found[0].metadata.uid if found else "")
+        if found is None or found[0].metadata.uid != uid:
+            raise NotFound("pod does not exist")
+        if "Sec-WebSocket-Protocol" in request.headers:
+            _check_upgrade(request, portforward.PROTOCOLS)
+        return await portforward.serve_ports(request, PodPorts(self._pods, namespace, name, PodUid(uid)))
 
 
 def _names(request: web.Request) -> tuple[str, str, str]:
@@ -159,11 +174,11 @@ def _flag(request: web.Request, *names: str) -> bool:
     return any(request.query.get(name, "").lower() in ("1", "true") for name in names)
 
 
-def _check_upgrade(request: web.Request) -> None:
+def _check_upgrade(request: web.Request, protocols: Sequence[str]) -> None:
     """Before a process is started: can the client speak a protocol of ours?"""
-    if not web.WebSocketResponse(protocols=PROTOCOLS).can_prepare(request).ok:
+    if not web.WebSocketResponse(protocols=protocols).can_prepare(request).ok:
         raise ApiError("unable to upgrade: expected a WebSocket", code=400, reason="BadRequest")
     offered = {p.strip() for p in request.headers.get("Sec-WebSocket-Protocol", "").split(",")}
-    if not offered & set(PROTOCOLS):
-        text = f"unable to upgrade: expected one of the protocols {', '.join(PROTOCOLS)}"
+    if not offered & set(protocols):
+        text = f"unable to upgrade: expected one of the protocols {', '.join(protocols)}"
         raise ApiError(text, code=400, reason="BadRequest")
