@@ -191,8 +191,8 @@ def kubelet_path(request: Request, pod: Object, container: str, query: queries.Q
         options = [(name, queries.first(query, name)) for name in LOG_OPTIONS if name in query]
         return f"/containerLogs/{where}/{quote(container)}" + (f"?{urlencode(options)}" if options else "")
     if request.subresource == "portforward":
-        ports = [("ports", port) for port in query.get("ports", ())]
-        return f"/portForward/{where}?{urlencode(ports)}"
+        ports = ",".join(query.get("ports", ()))
+        return f"/portForward/{where}" + (f"?port={quote(ports, safe=',')}" if ports else "")
     options = [(theirs, "1") for ours, theirs in EXEC_OPTIONS if queries.is_true(query, ours)]
     options += [("command", word) for word in query.get("command", ())]
     return f"/{request.subresource}/{where}/{quote(container)}?{urlencode(options)}"
