@@ -10,7 +10,7 @@ from typing import Final
 
 from apiserver.cel import estimate
 from apiserver.cel.declared import MAX_REQUEST_B, Declared, declared
-from apiserver.cel.environment import CompileError, Environment, Program
+from apiserver.cel.environment import CompileError, Environment, InstantiationError, Program
 from apiserver.cel.ranges import MAX
 from apiserver.cel.rules import environments
 from apiserver.custom.checks_schema import shown_rule
@@ -111,6 +111,10 @@ class RuleChecks:
         about = "" if key == "rule" else "messageExpression "
         try:
             program: Program = env.compile(rule[key])
+        except InstantiationError as err:
+            what = "program" if key == "rule" else "messageExpression"
+            faults.invalid(f"{path}.{key}", shown_rule(rule), f"{what} instantiation failed: {err}")
+            return None
         except CompileError as err:
             faults.invalid(f"{path}.{key}", shown_rule(rule), f"{about}compilation failed: {err}")
             return None

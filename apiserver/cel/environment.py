@@ -15,7 +15,7 @@ from typing import Any
 
 from apiserver.cel import library, macros, texts, tree
 from apiserver.cel.declared import Declared
-from apiserver.cel.evaluate import PER_CALL_LIMIT, Compiler, Frame
+from apiserver.cel.evaluate import PER_CALL_LIMIT, BadConstant, Compiler, Frame
 from apiserver.cel.tree import Expr, Ident
 
 _STRING_OR_NAME = re.compile(
@@ -30,9 +30,13 @@ class CompileError(ValueError):
     """An expression that is none, with the text of cel-go: `ERROR: <input>:1:6: ...`."""
 
 
+class InstantiationError(CompileError):
+    """An expression that compiles, but has literals that no program can be made of."""
+
+
 class Program:
     """A checked expression. `result` is the name of its type (`bool`), `dyn` where that is not known; `names` are the
-    variables that it uses.
+    variables that it uses. Raises InstantiationError.
     """
 
     __slots__ = ("_step", "names", "result", "tree")
@@ -42,7 +46,10 @@ class Program:
         self.tree = found
         self.result = result
         self.names = frozenset(found.names.values()) | _identifiers(found.root)
-        self._step = Compiler(found, functions, library.call_cost).program()
+        try:
+            self._step = Compiler(found, functions, library.call_cost).program()
+        except BadConstant as err:
+            raise InstantiationError(str(err)) from err
 
     @property
     def is_typed(self) -> bool:

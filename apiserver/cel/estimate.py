@@ -94,6 +94,8 @@ class _Estimator:
             declared = self._declared(path)
             if declared is not None:
                 return declared.kind
+        if not self._tree.types and isinstance(expr, tree.Call) and expr.function == "string":
+            return "string"
         if name in OPAQUE:
             return name
         return "object" if name.startswith(("selfType", "object")) else name.partition("(")[0]

@@ -21,6 +21,10 @@ Function = Callable[..., Any]
 CallCost = Callable[[str, tuple[Any, ...], Any], "int | None"]
 
 
+class BadConstant(ValueError):
+    """A conversion of a literal that cannot be made, in cel-go's words."""
+
+
 class Frame:
     """The variables of one evaluation, and what it has cost."""
 
@@ -38,6 +42,7 @@ class Frame:
 
 
 Step = Callable[[Frame], Any]
+_CONVERSIONS = ("bool", "bytes", "double", "duration", "int", "string", "timestamp", "uint")
 _TYPES = ("bool", "int", "uint", "double", "string", "bytes", "list", "map", "null_type", "type")
 
 
@@ -83,7 +88,14 @@ class Compiler:
             except KeyError:
                 raise CelError(f"no such attribute(s): {name}") from None
 
-        return ident
+        def gathered(frame: Frame) -> Any:
+            frame.spend(1)
+            found = frame.names[name]
+            if isinstance(found, CelError):
+                raise found
+            return found
+
+        return gathered if name == macros.ACCUMULATOR else ident
 
     def _select(self, expr: tree.Select) -> Step:
         if (name := self._tree.names.get(expr.id)) is not None:
@@ -116,6 +128,8 @@ class Compiler:
             return self._step(expanded)
         if (taken := macros.appended(expr)) is not None:
             return self._append(taken)
+        if expr.function in _CONVERSIONS and expr.target is None and isinstance(expr.args[0], tree.Const):
+            return self._constant(expr.function, expr.args[0].value)
         name, steps = expr.function, [self._step(arg) for arg in expr.args]
         if expr.target is not None:
             qualified = macros.qualified(expr)
@@ -124,6 +138,15 @@ class Compiler:
             else:
                 steps.insert(0, self._step(expr.target))
         return self._function(name, steps, (self._tree.overloads.get(expr.id) or ("",))[0])
+
+    def _constant(self, conversion: str, value: Any) -> Step:
+        """Literals are converted beforehand."""
+        given = UInt(value.value) if isinstance(value, tree.UInt) else value
+        try:
+            found = operators.FUNCTIONS[conversion](given)
+        except CelError as err:
+            raise BadConstant(str(err)) from err
+        return lambda _: found
 
     def _function(self, name: str, steps: list[Step], overload: str) -> Step:
         function = self._functions.get(name)
@@ -138,7 +161,7 @@ class Compiler:
             except (TypeError, AttributeError) as err:
                 raise CelError(operators.NO_OVERLOAD) from err
             except OverflowError as err:
-                raise CelError("return error for overflow") from err
+                raise CelError("timestamp overflow") from err
             own = call_cost(name, args, result) if name not in operators.FUNCTIONS or name in ("_==_",) else None
             frame.spend(find_cost(name, args) if own is None else own)
             return result
@@ -248,10 +271,12 @@ class Compiler:
         """One more item of what a comprehension gathers: nobody else has that list, so it grows in place."""
         item, cost = self._step(taken), 2 + LIST_COST
 
-        def append(frame: Frame) -> list[Any]:
+        def append(frame: Frame) -> Any:
             value = item(frame)
             frame.spend(cost)
-            gathered: list[Any] = frame.names[macros.ACCUMULATOR]
+            gathered = frame.names[macros.ACCUMULATOR]
+            if isinstance(gathered, CelError):
+                raise gathered
             gathered.append(value)
             return gathered
 
@@ -272,8 +297,6 @@ class Compiler:
                     if not value.present:
                         continue
                     value = value.value
-                if key in out:
-                    raise CelError(f"Failed with repeated key: {operators.shown_key(key)}")
                 out[key] = value
             frame.spend(cost)
             return out
@@ -307,7 +330,10 @@ class Compiler:
                         names[variable] = item
                     if not condition(frame):
                         break
-                    names[accumulator] = step(frame)
+                    try:
+                        names[accumulator] = step(frame)
+                    except CelError as err:
+                        names[accumulator] = err  # a later step may do without it
                 return result(frame)
             finally:
                 for name in (variable, second, accumulator):

@@ -83,7 +83,7 @@ isURL(string) -> bool
 {URL}.getQuery() -> map(string, list(string))
 quantity(string) -> {Q}
 isQuantity(string) -> bool
-{Q}.sign() -> int
+sign({Q}) -> int
 {Q}.isGreaterThan({Q}) -> bool
 {Q}.isLessThan({Q}) -> bool
 {Q}.compareTo({Q}) -> int

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from apiserver.cel.values import CelError, Maybe, Opaque
 from apiserver.custom import formats
@@ -153,7 +153,8 @@ def is_global_unicast(value: Any) -> bool:
 
 def parse_cidr(text: Any) -> CIDR:
     address, slash, length = _text(text).partition("/")
-    about = f"network address parse error during conversion from string: netip.ParsePrefix({_quoted(text)}): "
+    about = "network address parse error during conversion from string: "
+    about = f"{about}{about}netip.ParsePrefix({_quoted(text)}): "
     if not slash:
         raise CelError(about + "no '/'")
     try:
@@ -202,10 +203,17 @@ def masked(value: Any) -> CIDR:
 
 # --- URLs
 
+_ESCAPED = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=:@\[\]/%]*").fullmatch
+_NOT_IN_HOST = re.compile(r"[^A-Za-z0-9\-._~!$&'()*+,;=:@\[\]%<>\"\u0080-\U0010ffff]").search
+
 
 def parse_url(text: Any) -> Url:
-    if not formats.is_request_uri(_text(text)):
-        raise CelError(f"URL parse error during conversion from string: parse {_quoted(text)}: invalid URI for request")
+    about = f"URL parse error during conversion from string: parse {_quoted(_text(text))}: "
+    _, slashes, rest = text.partition("://")
+    if slashes and not text.startswith("/") and (bad := _NOT_IN_HOST(re.split("[/?#]", rest, maxsplit=1)[0])):
+        raise CelError(f"{about}invalid character {_quoted(bad[0])} in host name")
+    if not formats.is_request_uri(text):
+        raise CelError(f"{about}invalid URI for request")
     return Url(text)
 
 
@@ -214,6 +222,11 @@ def _query(value: Any) -> dict[str, list[str]]:
     for key, item in parse_qsl(urlsplit(value.text).query, keep_blank_values=True):
         out.setdefault(key, []).append(item)
     return out
+
+
+def _escaped_path(value: Any) -> str:
+    path = urlsplit(value.text).path
+    return path if _ESCAPED(path) else quote(unquote(path), safe="$&+,/:;=@-_.~")
 
 
 def _host(value: Any) -> str:
@@ -291,7 +304,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "getHost": _host,
     "getHostname": _hostname,
     "getPort": _port,
-    "getEscapedPath": lambda value: urlsplit(value.text).path,
+    "getEscapedPath": _escaped_path,
     "getQuery": _query,
     "validate": validate,
     "format.named": lambda name: Maybe(FORMATS[name]) if name in FORMATS else Maybe(),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from apiserver.cel import times
@@ -52,15 +53,22 @@ def add(a: Any, b: Any) -> Any:
     if is_list(a) and is_list(b):
         return a.plus(b) if isinstance(a, Listed) else [*a, *b]
     if isinstance(a, timedelta) and isinstance(b, timedelta | datetime):
-        return b + a
+        return _moved(b, a)
     if isinstance(a, datetime) and isinstance(b, timedelta):
-        return a + b
+        return _moved(a, b)
     return _arithmetic(a, b, lambda x, y: x + y, lambda x, y: x + y)
+
+
+def _moved(a: datetime | timedelta, b: timedelta) -> Any:
+    try:
+        return a + b
+    except OverflowError as err:
+        raise CelError("timestamp overflow" if isinstance(a, datetime) else "duration overflow") from err
 
 
 def subtract(a: Any, b: Any) -> Any:
     if isinstance(a, datetime | timedelta) and isinstance(b, timedelta):
-        return a - b
+        return _moved(a, -b)
     if isinstance(a, datetime) and isinstance(b, datetime):
         return a - b
     return _arithmetic(a, b, lambda x, y: x - y, lambda x, y: x - y)
@@ -153,7 +161,7 @@ def index(holder: Any, key: Any) -> Any:
         if not 0 <= key < len(holder):
             raise CelError(f"index out of bounds: {key}")
         return holder[key]
-    raise CelError(NO_OVERLOAD)
+    raise CelError(f"no such key: {shown_key(key)}")
 
 
 def shown_key(key: Any) -> str:
@@ -179,7 +187,7 @@ def select(operand: Any, field: str) -> Any:
         if not has_key(operand, field):
             raise CelError(f"no such key: {field}")
         return operand[field]
-    raise CelError(NO_OVERLOAD)
+    raise CelError(f"no such key: {field}")
 
 
 def optional_select(operand: Any, field: str) -> Maybe:
@@ -202,10 +210,14 @@ def has(operand: Any, field: str) -> bool:
 def size(value: Any) -> int:
     if isinstance(value, str | bytes) or is_list(value) or is_map(value):
         return len(value)
-    raise CelError(NO_OVERLOAD)
+    raise CelError(f"{NO_OVERLOAD}: size")
 
 
 # --- conversions
+
+
+def _not_converted(wanted: str) -> CelError:
+    return CelError(f"type conversion error from 'string' to '{wanted}'")
 
 
 def to_int(value: Any) -> int:
@@ -222,8 +234,8 @@ def to_int(value: Any) -> int:
             if value.strip() != value or "_" in value:
                 raise ValueError(value)
             return int64(int(value))
-        except ValueError as err:
-            raise CelError(f'strconv.ParseInt: parsing "{value}": invalid syntax') from err
+        except (ValueError, CelError) as err:
+            raise _not_converted("int") from err
     if isinstance(value, datetime):
         return int(value.timestamp() // 1)
     raise CelError(NO_OVERLOAD)
@@ -237,8 +249,8 @@ def to_uint(value: Any) -> UInt:
     if isinstance(value, str):
         try:
             return uint64(int(value))
-        except ValueError as err:
-            raise CelError(f'strconv.ParseUint: parsing "{value}": invalid syntax') from err
+        except (ValueError, CelError) as err:
+            raise _not_converted("uint") from err
     raise CelError(NO_OVERLOAD)
 
 
@@ -249,7 +261,7 @@ def to_double(value: Any) -> float:
         try:
             return float(value)
         except ValueError as err:
-            raise CelError(f'strconv.ParseFloat: parsing "{value}": invalid syntax') from err
+            raise _not_converted("double") from err
     raise CelError(NO_OVERLOAD)
 
 
@@ -261,9 +273,7 @@ def to_string(value: Any) -> str:
     if isinstance(value, int):
         return str(int(value))
     if isinstance(value, float):
-        from apiserver.custom.findings import go_number
-
-        return go_number(value)
+        return _float_text(value)
     if isinstance(value, bytes):
         try:
             return value.decode()
@@ -279,6 +289,17 @@ def to_string(value: Any) -> str:
     return str(text())
 
 
+def _float_text(value: float) -> str:
+    """As Go's shortest %g: `1e+06`, `+Inf`."""
+    if value != value or value in (float("inf"), float("-inf")):
+        return "NaN" if value != value else "+Inf" if value > 0 else "-Inf"
+    digits, _, exponent = f"{Decimal(repr(value)).normalize():e}".partition("e")
+    power = int(exponent)
+    if -4 <= power < 6:
+        return f"{Decimal(repr(value)).normalize():f}"
+    return f"{digits}e{'-' if power < 0 else '+'}{abs(power):02d}"
+
+
 def to_bool(value: Any) -> bool:
     if isinstance(value, bool):
         return value
@@ -286,7 +307,7 @@ def to_bool(value: Any) -> bool:
         return True
     if value in ("false", "FALSE", "False", "f", "0"):
         return False
-    raise CelError(f'Type conversion error from "{value}" to bool') if isinstance(value, str) else CelError(NO_OVERLOAD)
+    raise _not_converted("bool") if isinstance(value, str) else CelError(NO_OVERLOAD)
 
 
 def to_bytes(value: Any) -> bytes:
@@ -300,7 +321,12 @@ def to_duration(value: Any) -> timedelta:
         return value
     if type(value) is int:
         return Duration(microseconds=value / 1000)
-    return times.parse_duration(value) if isinstance(value, str) else _no_overload()
+    if not isinstance(value, str):
+        raise CelError(NO_OVERLOAD)
+    try:
+        return times.parse_duration(value)
+    except CelError as err:
+        raise _not_converted("google.protobuf.Duration") from err
 
 
 def to_timestamp(value: Any) -> datetime:
@@ -308,13 +334,18 @@ def to_timestamp(value: Any) -> datetime:
         return utc(value)
     if type(value) is int:
         return datetime.fromtimestamp(value, tz=utc(datetime(1970, 1, 1)).tzinfo)
-    return times.parse_time(value) if isinstance(value, str) else _no_overload()
+    if not isinstance(value, str):
+        raise CelError(NO_OVERLOAD)
+    try:
+        return times.parse_time(value)
+    except CelError as err:
+        raise _not_converted("google.protobuf.Timestamp") from err
 
 
 def _part(of_time: Callable[[datetime], int], of_span: Callable[[timedelta], int] | None = None) -> Callable[..., int]:
-    def part(value: Any, zone: str = "UTC") -> int:
+    def part(value: Any, zone: str | None = None) -> int:
         if isinstance(value, datetime):
-            return of_time(in_zone(value, zone))
+            return of_time(value if zone is None else in_zone(value, zone))
         if isinstance(value, timedelta) and of_span is not None:
             return of_span(value)
         raise CelError(NO_OVERLOAD)
@@ -395,7 +426,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "getHours": _part(lambda t: t.hour, lambda d: int(d.total_seconds() / 3600)),
     "getMinutes": _part(lambda t: t.minute, lambda d: int(d.total_seconds() / 60)),
     "getSeconds": _part(lambda t: t.second, lambda d: int(d.total_seconds())),
-    "getMilliseconds": _part(lambda t: t.microsecond // 1000, lambda d: int(d.total_seconds() * 1000) % 1000),
+    "getMilliseconds": _part(lambda t: t.microsecond // 1000, lambda d: int(d.total_seconds() * 1000)),
     "optional.of": Maybe,
     "optional.none": Maybe,
     "optional.ofNonZeroValue": lambda value: Maybe() if is_zero(value) else Maybe(value),

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from apiserver.cel.declared import Declared, declared
-from apiserver.cel.environment import CompileError, Environment, Program
+from apiserver.cel.environment import CompileError, Environment, InstantiationError, Program
 from apiserver.cel.objects import to_value
 from apiserver.cel.values import NONE, CelError, CostExceeded, Maybe
 from apiserver.custom import fieldpaths
@@ -47,7 +47,8 @@ class Rule:
             if wire.get("messageExpression"):
                 self.message = env.compile(wire["messageExpression"])
         except CompileError as err:
-            self.fault = f"compilation failed: {err}"
+            what = "program instantiation" if isinstance(err, InstantiationError) else "compilation"
+            self.fault = f"{what} failed: {err}"
         self.uses_old = self.program is not None and "oldSelf" in self.program.names
         self.path = ""
         if wire.get("fieldPath"):

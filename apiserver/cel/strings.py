@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from math import isfinite, isnan
 from typing import Any
 
-from apiserver.cel import operators
+from apiserver.cel import formatting, operators
 from apiserver.cel.values import CelError, UInt, is_list, is_map, type_name
 from apiserver.registry.faults import quoted
 
@@ -31,7 +31,7 @@ def index_of(text: str, part: str, start: int = 0) -> int:
     _text(text, part)
     if not part:
         return start
-    if start < 0 or start > len(text):
+    if start < 0:
         raise CelError(f"index out of range: {start}")
     return text.find(part, start)
 
@@ -40,8 +40,10 @@ def last_index_of(text: str, part: str, end: int | None = None) -> int:
     _text(text, part)
     if not part:
         return len(text) if end is None else end
-    if end is not None and (end < 0 or end >= len(text)):
+    if end is not None and end < 0:
         raise CelError(f"index out of range: {end}")
+    if end is not None and end >= len(text):
+        return -1
     return text.rfind(part) if end is None else text.rfind(part, 0, end + len(part))
 
 
@@ -146,48 +148,26 @@ def _precision(text: str, at: int) -> tuple[int, int]:
 
 
 def _clause(clause: str, value: Any, precision: int) -> str:
+    known = formatting.CLAUSES.get(clause)
+    if known is None:
+        text = f'could not parse formatting clause: unrecognized formatting clause "{clause}"'
+        raise CelError(f"error during formatting: {text}")
     whole = isinstance(value, int) and not isinstance(value, bool)
     match clause:
         case "s":
             return shown(value)
-        case "d":
-            if whole:
-                return shown(value)
-            raise CelError(
-                f"error during formatting: decimal clause can only be used on integers, was given {type_name(value)}"
-            )
-        case "f" | "e":
-            if whole or isinstance(value, float):
-                return _number(float(value), precision, scientific=clause == "e")
-            about = "fixed-point" if clause == "f" else "scientific notation"
-            raise CelError(
-                f"error during formatting: {about} clause can only be used on doubles, was given {type_name(value)}"
-            )
-        case "b":
-            if whole or isinstance(value, bool):
-                return f"{int(value):b}"
-        case "o":
-            if whole:
-                return f"{value:o}"
-        case "x" | "X":
-            found = _hexadecimal(value)
+        case "d" if whole:
+            return shown(value)
+        case "f" | "e" if isinstance(value, float):
+            return _number(value, precision, scientific=clause == "e")
+        case "b" if isinstance(value, int):
+            return f"{int(value):b}"
+        case "o" if whole:
+            return f"{value:o}"
+        case "x" | "X" if whole or isinstance(value, str | bytes):
+            found = f"{value:x}" if whole else (value.encode() if isinstance(value, str) else value).hex()
             return found.upper() if clause == "X" else found
-    raise CelError(
-        f'error during formatting: could not parse formatting clause: unrecognized formatting clause "{clause}"'
-    )
-
-
-def _hexadecimal(value: Any) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:x}"
-    if isinstance(value, str):
-        return value.encode().hex()
-    if isinstance(value, bytes):
-        return value.hex()
-    raise CelError(
-        "error during formatting: only integers, byte buffers, and strings can be formatted as hex, was given "
-        f"{type_name(value)}"
-    )
+    raise CelError(f"error during formatting: {known.text}, was given {type_name(value)}")
 
 
 def shown(value: Any) -> str:
@@ -196,7 +176,7 @@ def shown(value: Any) -> str:
         return f"[{', '.join(map(_literal, value))}]"
     if is_map(value):
         pairs = sorted((_literal(key), _literal(value[key])) for key in value)
-        return "{" + ", ".join(f"{key}: {item}" for key, item in pairs) + "}"
+        return "{" + ", ".join(f"{key}:{item}" for key, item in pairs) + "}"
     if value is None:
         return "null"
     if isinstance(value, bool | str | int | float | bytes | datetime | timedelta | UInt):
@@ -219,14 +199,14 @@ def _literal(value: Any) -> str:
 
 
 def _number(value: float, precision: int, *, scientific: bool) -> str:
-    """As in American English: `1,234.50`, `1.05\u202f×\u202f10⁰³`."""
+    """As in American English: `1,234.50`, `1.050000×10⁰³`; the precision of the latter is always 6."""
     if not isfinite(value):
         return "NaN" if isnan(value) else "∞" if value > 0 else "-∞"
     if not scientific:
         return f"{value:,.{precision}f}"
-    mantissa, _, exponent = f"{value:.{precision}e}".partition("e")
+    mantissa, _, exponent = f"{value:.6e}".partition("e")
     raised = exponent.removeprefix("+").translate(_RAISED)
-    return f"{mantissa}\u202f×\u202f10{raised}"
+    return f"{mantissa}×10{raised}"
 
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

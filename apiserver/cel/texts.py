@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from apiserver.cel import macros, times, tree
+from apiserver.cel import formatting, macros, times, tree
 from apiserver.cel.values import CelError
 
 _BLOCK = re.compile(r"ERROR: <input>:(\d+):(\d+): (.*)", re.DOTALL)
@@ -92,6 +92,8 @@ def _faults(found: tree.Tree, expr: tree.Expr, *, mixed: bool) -> Iterator[tuple
     match expr:
         case tree.Call():
             yield from _call_faults(expr)
+            if expr.function == "format":
+                yield from formatting.faults(found, expr)
             mixed = mixed or expr.function == "format"
         case tree.ListOf() if not mixed:
             yield from _mixed(found, expr.items)

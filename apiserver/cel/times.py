@@ -6,7 +6,7 @@ Source: golang time (ParseDuration, Duration.String, RFC3339).
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from apiserver.cel.values import CelError
 
@@ -41,9 +41,11 @@ def parse_time(text: str) -> datetime:
         ) from err
     if moment.tzinfo is None:
         raise CelError(f'parsing time "{text}" as "2006-01-02T15:04:05Z07:00": cannot parse "" as "Z07:00"')
-    return moment.astimezone(UTC)
+    return moment
 
 
 def time_text(moment: datetime) -> str:
-    text = moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    return text + (f".{moment.microsecond:06d}".rstrip("0") if moment.microsecond else "") + "Z"
+    """RFC 3339, with the offset that it was written with."""
+    text, offset = moment.strftime("%Y-%m-%dT%H:%M:%S"), moment.strftime("%z")
+    fraction = f".{moment.microsecond:06d}".rstrip("0") if moment.microsecond else ""
+    return f"{text}{fraction}{'Z' if offset == '+0000' else f'{offset[:3]}:{offset[3:]}'}"

@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 INT_MIN, INT_MAX, UINT_MAX = -(1 << 63), (1 << 63) - 1, (1 << 64) - 1
-OVERFLOW = "integer overflow"
 
 
 class CelError(Exception):
@@ -233,13 +232,13 @@ def size_of(value: Any) -> int:
 
 def int64(value: int) -> int:
     if not INT_MIN <= value <= INT_MAX:
-        raise CelError("return error for overflow")
+        raise CelError("integer overflow")
     return value
 
 
 def uint64(value: int) -> UInt:
     if not 0 <= value <= UINT_MAX:
-        raise CelError("return error for overflow")
+        raise CelError("unsigned integer overflow")
     return UInt(value)
 
 
