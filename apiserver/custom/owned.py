@@ -149,15 +149,12 @@ class Record(Owned):
 
 
 class KeyedList(ListMap):
-    """A list-map whose keys may have defaults."""
+    """A list-map as it may be stored: with items that are no maps, from before there was that schema."""
 
     __slots__ = ()
 
     def label(self, item: Any) -> str:
-        if not isinstance(item, dict):
-            return "v:" + orjson.dumps(item).decode()
-        found = {key: item.get(key, self._defaults.get(key)) for key in self._keys}
-        return "k:" + orjson.dumps({k: v for k, v in found.items() if v is not None}).decode()
+        return super().label(item) if isinstance(item, dict) else f"v:{orjson.dumps(item).decode()}"
 
 
 def owned(node: Node, preserve: bool = False) -> Owned:
@@ -179,8 +176,9 @@ def _list(node: Node, preserve: bool) -> Owned:
     if node.list_type == "set":
         return ListSet(item)
     if node.list_type == "map" and node.list_keys and node.items is not None:
-        defaults = {key: node.items.properties[key].default for key in node.list_keys if key in node.items.properties}
-        return KeyedList(item, node.list_keys, defaults)
+        fields = node.items.properties
+        defaults = {key: fields[key].default for key in node.list_keys if key in fields}
+        return KeyedList(item, node.list_keys, {key: value for key, value in defaults.items() if value is not None})
     return Atomic(Items(item))
 
 
