@@ -19,7 +19,7 @@ from kubelet.env import ContainerConfigError, expand, make_env, needs_pod_ip
 from kubelet.files import mount_sub_path
 from kubelet.images import pull_policy
 from kubelet.network import PodNetwork, SandboxLost
-from kubelet.plan import Start, Waiting, go_duration
+from kubelet.plan import Start, Waiting, go_duration, latest
 from kubelet.podvolumes import PodVolumes
 from kubelet.runtimes.base import (
     Container,
@@ -30,6 +30,7 @@ from kubelet.runtimes.base import (
     PodUid,
     Runtime,
     RuntimeUnavailable,
+    State,
 )
 from kubelet.volumes import VolumeError
 
@@ -98,10 +99,14 @@ class ContainerOps:
         if needs_pod_ip(container):
             await self._network.ready()
         await self._context.services.synced()
+        await self._volumes.know_references()
         node = self._context.facts(self._network.ips)
         env = make_env(pod, container, self._context.sources(pod.metadata.namespace), node)
         mounts = tuple(await asyncio.to_thread(self._mounts, pod, container, start, env))
-        spec = make.container_spec(pod, container, start, image=image, info=info, env=env, mounts=mounts, node=node)
+        target = self._target(container, PodUid(pod.metadata.uid))
+        spec = make.container_spec(
+            pod, container, start, image=image, info=info, env=env, mounts=mounts, node=node, target=target
+        )
         try:
             made = await self._runtime.create_container(sandbox, spec)
         except RuntimeUnavailable:
@@ -119,6 +124,16 @@ class ContainerOps:
             raise
         self._event("Normal", "Started", f"Started container {container.name}", container.name)
         return made
+
+    def _target(self, container: objects.Container, uid: PodUid) -> ContainerId | None:
+        """The container whose processes an ephemeral one is to see. Raises ContainerConfigError."""
+        name = container.target_container_name if isinstance(container, objects.EphemeralContainer) else ""
+        if not name:
+            return None
+        found = latest(self._runtime.pod(uid), name)
+        if found is None or found.state is State.CREATED:
+            raise ContainerConfigError(f"unable to find target container {name}")
+        return found.id
 
     def _mounts(self, pod: objects.Pod, container: objects.Container, start: Start, env: dict[str, str]) -> list[Mount]:
         """Blocking. Raises CreateError for a subPath that leads out of its volume."""

@@ -15,7 +15,7 @@ from kubarium.machinery.times import parse_timestamp
 from kubelet.dns import pod_hostname
 from kubelet.env import ContainerConfigError, NodeFacts, expand
 from kubelet.plan import Start, spec_hash
-from kubelet.runtimes.base import ContainerSpec, Image, Mount, PodIdentity, PodUid, SandboxSpec
+from kubelet.runtimes.base import ContainerId, ContainerSpec, Image, Mount, PodIdentity, PodUid, SandboxSpec
 
 DEFAULT_GRACE_S = 30
 TERMINATION_LOG = "/dev/termination-log"
@@ -62,8 +62,12 @@ def container_spec(
     env: Mapping[str, str],
     mounts: tuple[Mount, ...],
     node: NodeFacts,
+    target: ContainerId | None = None,
 ) -> ContainerSpec:
-    """Raises ContainerConfigError where the security context forbids what the image asks for."""
+    """`target` is the container whose processes this one sees.
+
+    Raises ContainerConfigError where the security context forbids what the image asks for.
+    """
     context = container.security_context or objects.SecurityContext()
     pod_context = pod.spec.security_context or objects.PodSecurityContext()
     limits, requests = container.resources.limits, container.resources.requests
@@ -104,6 +108,7 @@ def container_spec(
         host_pid=pod.spec.host_pid,
         host_ipc=pod.spec.host_ipc,
         share_pid=pod.spec.share_process_namespace,
+        target=target,
     )
 
 

@@ -90,6 +90,11 @@ def spec_hash(container: objects.Container) -> str:
     return hashlib.blake2b(f"{container.name}\0{container.image}".encode(), digest_size=4).hexdigest()
 
 
+def every_container(pod: objects.Pod) -> tuple[objects.Container, ...]:
+    """Init, ordinary and ephemeral containers."""
+    return (*pod.spec.init_containers, *pod.spec.containers, *pod.spec.ephemeral_containers)
+
+
 def is_sidecar(container: objects.Container) -> bool:
     return container.restart_policy == "Always"
 
@@ -152,6 +157,7 @@ class _Planner:
             return Plan(ended=ended, initialized=initialized)
         if (deadline := self._deadline()) is not None:
             self._due.append(deadline)
+        joining = self._plan_ephemeral() if self._start or self._sandbox is not None else []
         attempt = None
         if self._start and self._sandbox is None:
             newest = self._record.sandbox if self._record else None
@@ -159,13 +165,25 @@ class _Planner:
         return Plan(
             create_sandbox=attempt,
             remove_sandboxes=self._dead_sandboxes(),
-            start=tuple(self._start),
+            start=(*joining, *self._start),
             kill=tuple(self._kill),
             remove=self._surplus(),
             waiting=self._waiting,
             not_before=min(self._due, default=None),
             initialized=initialized,
         )
+
+    def _plan_ephemeral(self) -> list[Start]:
+        """Those that have never been started: they run once, and no pod waits for their start or end."""
+        tried = {status.name for status in self._pod.status.ephemeral_container_statuses if status.container_id}
+        starts = []
+        for container in self._pod.spec.ephemeral_containers:
+            found = latest(self._record, container.name)
+            if found is None and container.name not in tried:
+                starts.append(Start(container.name))
+            elif found is not None and found.state is State.RUNNING and not self._is_current(found):
+                self._kill.append(Kill(found.id, container.name, self._objection(container, found)))
+        return starts
 
     def _plan_init(self) -> bool:
         """Init containers one after the other; True once all have done their part (sidecars: are started)."""

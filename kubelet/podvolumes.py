@@ -35,7 +35,7 @@ class PodVolumes:
         self._ready = asyncio.Event()
         self._due = asyncio.Event()
         self._tokens: dict[TokenRequest, tuple[str, float]] = {}
-        self._references_known = False
+        self._known: tuple[frozenset[str], frozenset[str]] | None = None
         self.changed: Callable[[], None] = lambda: None
 
     async def ready(self) -> None:
@@ -86,11 +86,11 @@ class PodVolumes:
 
     async def know_references(self) -> None:
         """Have every ConfigMap and Secret that the pod names in the cache."""
-        if not self._references_known:
-            config_maps, secrets = references(self._pod)
+        wanted = references(self._pod)
+        if wanted != self._known:
             namespace = self._pod.metadata.namespace
-            await self._context.references.acquire(self._owner, namespace, config_maps, secrets, self._changed)
-            self._references_known = True
+            await self._context.references.acquire(self._owner, namespace, *wanted, self._changed)
+            self._known = wanted
 
     def _changed(self) -> None:
         self._due.set()

@@ -49,6 +49,7 @@ def build_status(pod: objects.Pod, record: PodRecord | None, facts: Facts, now: 
     """
     containers = [_container_status(pod, c, record, facts, init=False) for c in pod.spec.containers]
     init = [_container_status(pod, c, record, facts, init=True) for c in pod.spec.init_containers]
+    joined = [_ephemeral_status(pod, c, record, facts) for c in pod.spec.ephemeral_containers]
     initialized = facts.initialized or bool(facts.ended and facts.ended.phase == "Succeeded")
     phase = facts.ended.phase if facts.ended else _phase(pod, init, containers, initialized)
     if facts.stopped and phase not in ("Succeeded", "Failed"):
@@ -65,6 +66,7 @@ def build_status(pod: objects.Pod, record: PodRecord | None, facts: Facts, now: 
         "startTime": format_timestamp(facts.start_time) if facts.start_time else None,
         "containerStatuses": sorted(containers, key=lambda c: str(c["name"])),
         "initContainerStatuses": init or None,
+        "ephemeralContainerStatuses": sorted(joined, key=lambda c: str(c["name"])) or None,
         "reason": facts.ended.reason or None if facts.ended else None,
         "message": facts.ended.message or None if facts.ended else None,
     }
@@ -107,6 +109,15 @@ def _container_status(
         }
         if spec.resources.requests:
             status["allocatedResources"] = dict(spec.resources.requests)
+    return status
+
+
+def _ephemeral_status(
+    pod: objects.Pod, spec: objects.EphemeralContainer, record: PodRecord | None, facts: Facts
+) -> dict[str, Any]:
+    """Nothing waits for it: it is never ready, and nothing is said of its having started."""
+    status = _container_status(pod, spec, record, facts, init=False) | {"ready": False}
+    del status["started"]
     return status
 
 
@@ -178,7 +189,8 @@ def _image_id(found: Container, known: objects.ContainerStatus | None, facts: Fa
 
 
 def _known(pod: objects.Pod, name: str) -> objects.ContainerStatus | None:
-    statuses = (*pod.status.container_statuses, *pod.status.init_container_statuses)
+    known = pod.status
+    statuses = (*known.container_statuses, *known.init_container_statuses, *known.ephemeral_container_statuses)
     return next((status for status in statuses if status.name == name), None)
 
 

@@ -57,7 +57,7 @@ def references(pod: objects.Pod) -> tuple[frozenset[str], frozenset[str]]:
         config_maps |= {s.config_map.name for s in sources if s.config_map}
         secrets |= {volume.secret.secret_name} if volume.secret else set()
         secrets |= {s.secret.name for s in sources if s.secret}
-    for container in (*pod.spec.init_containers, *pod.spec.containers):
+    for container in (*pod.spec.init_containers, *pod.spec.containers, *pod.spec.ephemeral_containers):
         for source in container.env_from:
             config_maps |= {source.config_map_ref.name} if source.config_map_ref else set()
             secrets |= {source.secret_ref.name} if source.secret_ref else set()

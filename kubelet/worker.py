@@ -21,7 +21,7 @@ from kubelet import make, probes
 from kubelet.containers import ContainerOps, Held
 from kubelet.context import NodeContext
 from kubelet.network import PodNetwork
-from kubelet.plan import Ended, Health, Kill, Plan, Start, Waiting, is_sidecar, latest, plan_pod
+from kubelet.plan import Ended, Health, Kill, Plan, Start, Waiting, every_container, is_sidecar, latest, plan_pod
 from kubelet.podvolumes import PodVolumes
 from kubelet.report import StatusReporter
 from kubelet.runtimes.base import Container, ContainerId, PodRecord, PodUid, Runtime, State
@@ -200,7 +200,7 @@ class PodWorker:
 
     def _start_all(self, pod: objects.Pod, plan: Plan) -> None:
         """In the order of the spec; one with a postStart hook holds up those after it, as with upstream."""
-        specs = {c.name: c for c in (*pod.spec.init_containers, *pod.spec.containers)}
+        specs = {c.name: c for c in every_container(pod)}
         for start in plan.start:
             if start.name not in self._held:
                 self._operate(f"start/{start.name}", self._start(pod, specs[start.name], start))
@@ -517,8 +517,12 @@ class PodWorker:
             return
         meta = self._pod.metadata
         field = f"spec.containers{{{container}}}" if container else ""
-        if container and any(c.name == container for c in self._pod.spec.init_containers):
-            field = f"spec.initContainers{{{container}}}"
+        for kind, containers in (
+            ("initContainers", self._pod.spec.init_containers),
+            ("ephemeralContainers", self._pod.spec.ephemeral_containers),
+        ):
+            if any(c.name == container for c in containers):
+                field = f"spec.{kind}{{{container}}}"
         reference = objects.ObjectReference(
             kind="Pod", api_version="v1", namespace=meta.namespace, name=meta.name, uid=meta.uid, field_path=field
         )  # fmt: skip
@@ -531,4 +535,4 @@ class PodWorker:
 def _container(pod: objects.Pod | None, name: str) -> objects.Container | None:
     if pod is None:
         return None
-    return next((c for c in (*pod.spec.init_containers, *pod.spec.containers) if c.name == name), None)
+    return next((c for c in every_container(pod) if c.name == name), None)

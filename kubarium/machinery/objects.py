@@ -237,6 +237,7 @@ class PodSpec(_View, frozen=True, kw_only=True):
     affinity: Affinity | None = None
     scheduler_name: str = ""
     init_containers: tuple[Container, ...] = ()
+    ephemeral_containers: tuple[EphemeralContainer, ...] = ()
     automount_service_account_token: bool | None = None
     tolerations: tuple[Toleration, ...] = ()
     host_aliases: tuple[HostAlias, ...] = ()
@@ -272,6 +273,7 @@ class PodStatus(_View, frozen=True, kw_only=True):
     container_statuses: tuple[ContainerStatus, ...] = ()
     qos_class: str = ""
     init_container_statuses: tuple[ContainerStatus, ...] = ()
+    ephemeral_container_statuses: tuple[ContainerStatus, ...] = ()
     nominated_node_name: str = ""
     pod_ips: tuple[PodIP, ...] = ()
     host_ips: tuple[HostIP, ...] = ()
@@ -421,6 +423,12 @@ class Container(_View, frozen=True, kw_only=True):
     termination_message_policy: str = ""
     startup_probe: Probe | None = None
     restart_policy: str = ""
+
+
+class EphemeralContainer(Container, frozen=True, kw_only=True):
+    """Joins a running pod; it shares the processes of `target_container_name` where that is given."""
+
+    target_container_name: str = ""
 
 
 class ContainerPort(_View, frozen=True, kw_only=True):

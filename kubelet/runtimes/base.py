@@ -104,7 +104,8 @@ class ContainerSpec:
 
     `image` is the name that the runtime knows, `image_name` the one that the pod asked for. An empty `command` keeps
     the image's entrypoint, empty `args` keep the image's command unless `command` is given. `cpu_milli` and
-    `memory_bytes` are limits (0: none), `cpu_request_milli` gives the shares.
+    `memory_bytes` are limits (0: none), `cpu_request_milli` gives the shares. `target` is a container of the pod whose
+    processes this one shares.
     """
 
     pod: PodIdentity
@@ -138,6 +139,7 @@ class ContainerSpec:
     host_pid: bool = False
     host_ipc: bool = False
     share_pid: bool = False
+    target: ContainerId | None = None
     root_dir: str = ""
 
 

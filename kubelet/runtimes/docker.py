@@ -272,7 +272,7 @@ class DockerRuntime:
         config: dict[str, Any] = {
             "NetworkMode": self._host_network if spec.host_network else join,
             "IpcMode": "host" if spec.host_ipc else join,
-            "PidMode": "host" if spec.host_pid else join if spec.share_pid else "",
+            "PidMode": _pid_mode(spec, join),
             "CgroupParent": self._cgroup_parent(spec.pod.uid),
             "Binds": [_bind(mount.source, mount.target, mount.read_only, mount.propagation) for mount in spec.mounts],
             "Privileged": spec.privileged,
@@ -588,6 +588,12 @@ def _may_lower_oom_score() -> bool:
     status = Path("/proc/self/status").read_text()
     found = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
     return bool(found and int(found[1], 16) >> CAP_SYS_RESOURCE & 1)
+
+
+def _pid_mode(spec: ContainerSpec, sandbox: str) -> str:
+    if spec.target is not None:
+        return f"container:{spec.target}"
+    return "host" if spec.host_pid else sandbox if spec.share_pid else ""
 
 
 def _in_cgroup(pid: int, container: str) -> bool:

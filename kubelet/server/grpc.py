@@ -14,7 +14,7 @@ from kubarium.machinery.errors import ApiError, BadRequest, ConfigError, Contain
 from kubarium.machinery.pb import kubelet_pb2 as pb
 from kubarium.machinery.pb import kubelet_pb2_grpc as pb_grpc
 from kubelet.config import Config
-from kubelet.plan import latest
+from kubelet.plan import every_container, latest
 from kubelet.pods import Pods
 from kubelet.runtimes.base import PodRecord, State
 from kubelet.server.access import AUTHENTICATED, Access, Caller
@@ -61,7 +61,7 @@ class KubeletService(pb_grpc.KubeletServicer):
                     uid=pod.metadata.uid,
                     phase=pod.status.phase,
                     pod_ip=pod.status.pod_ip,
-                    containers=[_container(record, c.name) for c in (*pod.spec.init_containers, *pod.spec.containers)],
+                    containers=[_container(record, c.name) for c in every_container(pod)],
                 )
             )
         return pb.KubeletStatusReply(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from kubarium.machinery import objects
 from kubarium.machinery.errors import ApiError, BadRequest, NotFound
 from kubarium.machinery.times import parse_timestamp
-from kubelet.plan import latest, previous
+from kubelet.plan import every_container, latest, previous
 from kubelet.pods import Pods
 from kubelet.runtimes.base import Container, LogOptions, PodRecord, Runtime, State
 
@@ -31,7 +31,7 @@ def find_container(pods: Pods, namespace: str, pod: str, name: str, *, before: b
     if found is None:
         raise NotFound(f'pod "{pod}" not found')
     view, runtime, record = found
-    names = [c.name for c in (*view.spec.init_containers, *view.spec.containers)]
+    names = [c.name for c in every_container(view)]
     if not name and len(view.spec.containers) == 1:
         name = view.spec.containers[0].name
     if name not in names:
@@ -57,7 +57,8 @@ def _terminated(record: PodRecord | None, newest: Container | None, name: str, p
 
 
 def _reason(pod: objects.Pod, name: str) -> str:
-    statuses = (*pod.status.container_statuses, *pod.status.init_container_statuses)
+    known = pod.status
+    statuses = (*known.container_statuses, *known.init_container_statuses, *known.ephemeral_container_statuses)
     waiting = next((s.state.waiting for s in statuses if s.name == name and s.state.waiting), None)
     return waiting.reason if waiting and waiting.reason else "ContainerCreating"
 
