@@ -79,7 +79,7 @@ def test_a_kind_is_served_everywhere_when_its_definition_is_answered(defined: Ap
     assert "com.example.v1.Prompt" in defined.get("/openapi/v3/apis/example.com/v1").body["components"]["schemas"]
     assert "com.example.v1.Prompt" in defined.get("/openapi/v2").body["definitions"]
     status = f"{DEFINITIONS}/prompts.example.com/status"
-    until(lambda: len(defined.get(status).body["status"].get("conditions", ())) == 2)
+    until(lambda: len(defined.get(status).body["status"].get("conditions") or ()) == 2)
     assert defined.get(status).body["status"]["storedVersions"] == ["v1"]
 
 
@@ -152,7 +152,7 @@ def test_a_name_is_given_to_one_definition_at_a_time(defined: ApiServer) -> None
     defined.post(DEFINITIONS, second)
 
     def accepted() -> str:
-        conditions = defined.get(f"{DEFINITIONS}/seconds.example.com").body["status"].get("conditions", ())
+        conditions = defined.get(f"{DEFINITIONS}/seconds.example.com").body["status"].get("conditions") or ()
         return "".join(c["status"] + c["reason"] for c in conditions if c["type"] == "NamesAccepted")
 
     until(lambda: accepted() == "FalseShortNamesConflict")
