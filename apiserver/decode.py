@@ -36,12 +36,18 @@ _INTERNAL_NAMES = {"": "core", "discovery.k8s.io": "discovery", "networking.k8s.
 
 
 def decode(
-    body: bytes, content_type: str, resource: ResourceDef, *, field_validation: str = ""
+    body: bytes,
+    content_type: str,
+    resource: ResourceDef,
+    *,
+    field_validation: str = "",
+    empty: list[shape.Empty] | None = None,
 ) -> tuple[Json, list[str]]:
     """The object (the caller's own, in written form) and warnings for the client.
 
     `field_validation`: Strict refuses unknown and repeated fields, Warn (the default) warns, Ignore is silent. It says
-    nothing about protobuf, where fields of newer releases are always skipped.
+    nothing about protobuf, where fields of newer releases are always skipped. `empty` gets the empty lists and maps of
+    the body.
     Raises BadRequest, UnsupportedMediaType, RequestEntityTooLarge with upstream's texts.
     """
     if len(body) > MAX_BODY_B:
@@ -57,7 +63,7 @@ def decode(
         value, duplicates = _read_json(body, resource)
     else:
         raise UnsupportedMediaType(f"{_NO_PROTOBUF_TEXT}, {PROTOBUF_TYPE}")
-    return typed(value, resource, field_validation=field_validation, duplicates=duplicates, body=body)
+    return typed(value, resource, field_validation=field_validation, duplicates=duplicates, body=body, empty=empty)
 
 
 def typed(
@@ -67,6 +73,7 @@ def typed(
     field_validation: str = "",
     duplicates: list[str] | None = None,
     body: bytes = b"",
+    empty: list[shape.Empty] | None = None,
 ) -> tuple[Json, list[str]]:
     """Check a decoded value against the type that the resource has, and give it its written form."""
     if resource.custom is not None:
@@ -78,12 +85,14 @@ def typed(
     if name is None:
         raise BadRequest(f'{about}no kind "{kind}" is registered for version "{api_version}" {_SCHEME}')
     if (group, version, kind) != (resource.group, resource.version, resource.kind):
-        raise BadRequest(about + _conversion_error(name, resource))
+        raise BadRequest(about + conversion_error(name, resource))
     report = shape.Report()
     obj = shape.struct(name).convert(value, "", report)
     if report.error:
         raise BadRequest(about + report.error)
     obj["apiVersion"], obj["kind"] = api_version, kind
+    if empty is not None:
+        empty[:] = report.empty
     shape.keep_reset(obj, value)
     return obj, _judge(report.unknown, duplicates or [], field_validation, about)
 
@@ -126,7 +135,8 @@ def type_meta(value: Any, resource: ResourceDef, body: bytes) -> tuple[str, str]
     return value.get("kind") or resource.kind, value.get("apiVersion") or resource.api_version
 
 
-def _conversion_error(name: str, resource: ResourceDef) -> str:
+def conversion_error(name: str, resource: ResourceDef) -> str:
+    """Why an object of another type (`apps.v1.ReplicaSet`) is none of the resource's."""
     group = _INTERNAL_NAMES.get(resource.group, resource.group.partition(".")[0])
     source = ".".join(name.split(".")[-2:])
     return f"converting ({source}) to ({group}.{resource.kind}): unknown conversion"

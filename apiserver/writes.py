@@ -26,7 +26,9 @@ from apiserver.fieldmanager.entries import Entry as FieldsEntry
 from apiserver.fieldmanager.entries import manager_name
 from apiserver.reads import served
 from apiserver.registry.base import Object, Part, ResourceDef, Strategy
+from apiserver.registry.faults import shown_as_sent
 from apiserver.request import DeleteOptions, Request, WriteOptions, Written
+from apiserver.schemas.shape import Empty
 from apiserver.servicekeeper import ServiceKeeper
 from apiserver.stamps import Timestamps, Uids
 from apiserver.state import State
@@ -53,10 +55,10 @@ Change = Callable[[Object], Object]
 class Job:
     """One write on its way through the pipeline.
 
-    `applied`: the owners of fields, where server-side apply has found them.
+    `applied`: the owners of fields, where server-side apply has found them. `empty`: what the body has empty.
     """
 
-    __slots__ = ("applied", "dry_run", "request", "resource", "wanted", "warnings")
+    __slots__ = ("applied", "dry_run", "empty", "request", "resource", "wanted", "warnings")
 
     def __init__(self, request: Request, wanted: WriteOptions) -> None:
         self.request = request
@@ -65,6 +67,7 @@ class Job:
         self.dry_run = bool(wanted.dry_run)
         self.warnings: list[str] = []
         self.applied: list[FieldsEntry] | None = None
+        self.empty: list[Empty] = []
 
     @property
     def manager(self) -> str:
@@ -177,7 +180,8 @@ class Writer:
             objectmeta.metadata_of(obj).pop(field, None)
         resource.strategy.default(obj)
         if job.applied is None:
-            updates.track_create(resource, obj, job.manager, self.now())
+            with updates.as_sent(job.empty):
+                updates.track_create(resource, obj, job.manager, self.now())
         else:
             updates.set_entries(obj["metadata"], job.applied)
         metadata = obj["metadata"]
@@ -224,7 +228,7 @@ class Writer:
         with self._reserved(job, key, obj, None) as reserved:
             self._prepare_new(job, obj)
             strategy.default(obj)
-            check(resource, obj, strategy.validate(obj))
+            check(resource, obj, strategy.validate(obj), job.empty)
             await self._admission.validate(job.attributes(CREATE, name, obj, None))
             job.warnings.extend(strategy.warnings(obj, None))
             if job.dry_run:
@@ -325,8 +329,9 @@ class Writer:
         metadata = obj["metadata"]
         if metadata.get("uid"):
             raise replies.uid_mismatch(job.resource, job.request, metadata["uid"], "", dry_run=job.dry_run)
-        if options.named_revision(metadata.get("resourceVersion") or "") and job.applied is None:
-            raise replies.not_found(job.resource, job.request.name)
+        options.named_revision(metadata.get("resourceVersion") or "")
+        if not job.dry_run:
+            metadata.pop("resourceVersion", None)
         return await self.insert(job, obj)
 
     async def _modify_once(self, job: Job, entry: Entry, change: Change) -> Written:
@@ -340,6 +345,8 @@ class Writer:
             if part is not None:
                 await self._judge_update(job, part, new, old)
             updates.keep_times(new, old)
+            if not job.dry_run:
+                new["metadata"].pop("selfLink", None)  # it is never stored
             if new == old and not self._is_outdated(resource, entry, new):
                 return job.done(current)
             if job.dry_run:
@@ -394,7 +401,8 @@ class Writer:
         if job.applied is not None:
             new["metadata"]["managedFields"] = job.applied
         elif (part is not None) and not is_first_scaling(resource, subresource, old):
-            updates.track_update(resource, subresource, new, old, job.manager, self.now())
+            with updates.as_sent(job.empty):
+                updates.track_update(resource, subresource, new, old, job.manager, self.now())
         if subresource == "scale":
             updates.scale_times(new, old)
         objectmeta.carry_over(new, old)
@@ -406,7 +414,7 @@ class Writer:
         part.prepare(new, old)
         causes = part.validate(new, old)
         job.warnings.extend(getattr(causes, "warnings", ()))
-        check(job.resource, new, causes)
+        check(job.resource, new, causes, job.empty)
         await self._admission.validate(job.attributes(UPDATE, job.request.name, new, old))
         job.warnings.extend(part.warnings(new, old))
 
@@ -465,7 +473,8 @@ class Writer:
     # -- shared --------------------------------------------------------------------------------------------------------
 
     def _decode(self, job: Job, body: bytes, content_type: str) -> Object:
-        obj, warnings = decode.decode(body, content_type, job.resource, field_validation=job.wanted.field_validation)
+        validation = job.wanted.field_validation
+        obj, warnings = decode.decode(body, content_type, job.resource, field_validation=validation, empty=job.empty)
         job.warnings[:] = warnings
         return obj
 
@@ -508,10 +517,11 @@ def part_of(strategy: Strategy, subresource: str) -> Part | None:
     return strategy.parts.get(subresource)
 
 
-def check(resource: ResourceDef, obj: Object, causes: Sequence[StatusCause]) -> None:
+def check(resource: ResourceDef, obj: Object, causes: Sequence[StatusCause], empty: Sequence[Empty] = ()) -> None:
+    """Raises Invalid with the causes, if any; `empty` is what the client sent as an empty list or map."""
     if causes:
         group = resource.storage[0] if resource.storage else resource.group
-        raise Invalid.of(group, resource.kind, obj["metadata"].get("name", ""), causes)
+        raise Invalid.of(group, resource.kind, obj["metadata"].get("name", ""), shown_as_sent(causes, empty))
 
 
 def is_service(resource: ResourceDef) -> bool:

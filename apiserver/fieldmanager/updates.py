@@ -5,6 +5,8 @@ Source: Kubernetes documentation, "Server-Side Apply", "Field management"; KEP-5
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from apiserver.fieldmanager.entries import (
@@ -23,8 +25,25 @@ from apiserver.fieldmanager.entries import (
 from apiserver.fieldmanager.fieldsets import Fields, difference, union
 from apiserver.fieldmanager.roots import root_of
 from apiserver.registry.base import Object, ResourceDef
+from apiserver.schemas.shape import Empty
 
 _NOBODY: list[Any] = []
+
+
+@contextmanager
+def as_sent(empty: Sequence[Empty]) -> Iterator[None]:
+    """While the block lasts, fields that are written as null are the empty lists that the client sent: they have owners
+    then.
+    """
+    for one in empty:
+        if one.key and one.holder.get(one.key) is None:
+            one.holder[one.key] = one.value
+    try:
+        yield
+    finally:
+        for one in empty:
+            if one.key and not one.holder.get(one.key):
+                one.holder[one.key] = None
 
 
 def track_create(resource: ResourceDef, obj: Object, name: str, now: str) -> None:

@@ -5,11 +5,14 @@ Source: k8s.io/apimachinery/pkg/util/validation/field (the forms of the texts).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from apiserver.schemas import internal
 from kubarium.machinery.errors import StatusCause
+
+if TYPE_CHECKING:
+    from apiserver.schemas import shape
 
 _QUOTED = {7: "\\a", 8: "\\b", 9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f", 13: "\\r", 34: '\\"', 92: "\\\\"}
 
@@ -102,3 +105,18 @@ class Faults(list[StatusCause]):
 
     def internal(self, path: str, detail: str) -> None:
         self._add("InternalError", f"Internal error: {detail}", path)
+
+
+def shown_as_sent(causes: Sequence[StatusCause], empty: Sequence[shape.Empty]) -> Sequence[StatusCause]:
+    """The causes, with null as the empty list or map that the client sent at that place or in a field of it."""
+    if not empty:
+        return causes
+    values = {one.path.rpartition(".")[0]: one.value for one in empty} | {one.path: one.value for one in empty}
+    return [_as_sent(cause, values) for cause in causes]
+
+
+def _as_sent(cause: StatusCause, values: Mapping[str, object]) -> StatusCause:
+    head, found, tail = cause.message.partition(" value: null")
+    if not found or head not in ("Invalid", "Unsupported", "Duplicate") or cause.field not in values:
+        return cause
+    return cause._replace(message=f"{head} value: {internal.dumps(values[cause.field])}{tail}")

@@ -12,7 +12,7 @@ from base64 import b64encode
 from collections.abc import Callable
 from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from apiserver import schemas
 from apiserver.registry import quantity
@@ -31,6 +31,18 @@ _ONLY_STRICT = re.compile(r"\[\d+\]|\x01[^\x02]*\x02|[\0\x03]")
 _ONLY_DECODER = re.compile(r"\0[^\x03]*\x03")
 
 
+class Empty(NamedTuple):
+    """An empty list or map of a body. It is written as null, or not at all, but Go's types tell it from none before.
+
+    `holder` is the struct in written form, `key` the field there if it is written as null.
+    """
+
+    path: str
+    value: Any
+    holder: Json
+    key: str
+
+
 class Report:
     """What a walk found: unknown fields in the order of the document, and the first value that cannot be decoded.
 
@@ -38,10 +50,11 @@ class Report:
     A value that its type reads itself (a time, a quantity) ends Go's decoding: it counts, whatever was wrong before.
     """
 
-    __slots__ = ("ended", "error", "mismatch", "unknown")
+    __slots__ = ("empty", "ended", "error", "mismatch", "unknown")
 
     def __init__(self) -> None:
         self.unknown: list[str] = []
+        self.empty: list[Empty] = []
         self.error = ""
         self.ended = False
         self.mismatch: tuple[Any, list[Any], str] | None = None
@@ -100,8 +113,14 @@ class Struct:
                 report.unknown.append(strict_path(f"{path}.{key}" if path else key))
             elif raw is not None:
                 item = field.convert(raw, f"{path}.{field.label}" if path else field.label, report)
-                if item or field.keep_empty:
+                if item:
                     out[key] = item
+                    continue
+                if field.keep_empty:
+                    out[key] = item
+                if raw == [] or raw == {}:
+                    at = strict_path(f"{path}.{field.label}" if path else field.label)
+                    report.empty.append(Empty(at, raw, out, key if field.always else ""))
         for key, zero in self.written:
             if key not in out or (out[key] is None):
                 out[key] = zero()
