@@ -35,6 +35,8 @@ def apply(document: Any, operations: list[dict[str, Any]]) -> Any:
 
 def _apply_one(document: Any, operation: dict[str, Any]) -> Any:
     kind, path = operation.get("op"), _path(operation, "path")
+    if kind in ("add", "copy", "move") and not path:
+        raise JsonPatchError(f"{kind} operation cannot replace the whole document")
     if kind == "add":
         return _add(document, path, copy.deepcopy(_value(operation)))
     if kind == "remove":

@@ -127,7 +127,8 @@ def named_revision(text: str) -> int:
     try:
         return parse_revision(text)
     except ValueError as err:
-        raise unnamed_error(str(err).partition(": ")[2].partition(": ")[2]) from err
+        text = str(err)
+        raise unnamed_error(text[text.index("strconv") :]) from err
 
 
 def watch_revision(text: str) -> int:

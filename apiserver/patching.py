@@ -27,6 +27,7 @@ from kubarium.machinery.errors import (
 JSON, MERGE = "application/json-patch+json", "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
 _KINDS = {"string": "string", "bool": "bool", "int32": "int32", "int64": "int64", "float": "float64"}
+_SCHEME = 'in scheme "pkg/runtime/scheme.go:111"'
 _ACCEPTED = (JSON, MERGE, STRATEGIC, "application/apply-patch+yaml")
 
 
@@ -58,6 +59,8 @@ def apply_patch(
         return _as_object(value, lambda name: patchtext.patched(original, operations, name), resource, field_validation)
     if media == MERGE:
         value, duplicates = _read(patch, "error decoding patch: ")
+        if value is None:
+            raise BadRequest("Invalid JSON Patch")
         if not isinstance(value, dict):
             raise BadRequest("error decoding patch: " + _not_a_map(value))
         return _as_object(
@@ -82,22 +85,24 @@ def _read(patch: bytes, about: str) -> tuple[Any, list[str]]:
 
 
 def _not_a_map(value: Any) -> str:
-    kind = "null" if value is None else shape.json_kind(value)
-    return f"json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}"
+    return f"json: cannot unmarshal {shape.json_kind(value)} into Go value of type map[string]interface {{}}"
 
 
 def _operations(patch: bytes) -> list[dict[str, Any]]:
     operations, _ = _read(patch, "error decoding patch: ")
+    if operations is None:
+        return []
     if not isinstance(operations, list):
-        kind = "null" if operations is None else shape.json_kind(operations)
-        text = f"json: cannot unmarshal {kind} into Go value of type []handlers.jsonPatchOp"
+        text = f"json: cannot unmarshal {shape.json_kind(operations)} into Go value of type []handlers.jsonPatchOp"
         raise BadRequest(f"error decoding patch: {text}")
     if len(operations) > jsonpatch.MAX_OPERATIONS:
         limit = jsonpatch.MAX_OPERATIONS
         text = f"The allowed maximum operations in a JSON patch is {limit}, got {len(operations)}"
         raise RequestEntityTooLarge(text)
-    if not all(isinstance(operation, dict) for operation in operations):
-        raise RejectedPatch
+    for operation in operations:
+        if not isinstance(operation, dict):
+            text = f"json: cannot unmarshal {shape.json_kind(operation)} into Go value of type handlers.jsonPatchOp"
+            raise BadRequest(f"error decoding patch: {text}")
     return operations
 
 
@@ -132,10 +137,11 @@ def _as_object(
         raise RejectedPatch
     if resource.custom is not None:
         return resource.custom.patched(value, field_validation, list(duplicates))
-    _keep_type(value, resource)
     report = shape.Report()
     name = schemas.type_name(resource.group, resource.version, resource.kind)
     assert name is not None  # the registry has only kinds that the definitions have
+    if not maps and (fault := _type_fault(value, resource)):
+        raise _refused(shown(name), fault)
     obj = shape.struct(name).convert(value, "", report)
     if report.error:
         raise _refused(shown(name), restore_error(report) if maps else report.error)
@@ -161,13 +167,23 @@ def _in_order(unknown: list[str], shown: Callable[[str], str], name: str, *, map
     return report.unknown
 
 
-def _keep_type(value: Object, resource: ResourceDef) -> None:
-    """A patch cannot make another kind of the object."""
-    kind, api_version = value.get("kind"), value.get("apiVersion")
-    if (kind or resource.kind, api_version or resource.api_version) != (resource.kind, resource.api_version):
-        version = str(api_version or "").rpartition("/")[2]
-        text = f'{kind} in version "{version}" cannot be handled as a {resource.kind}: '
-        raise BadRequest(f'{text}no kind "{kind}" is registered for version "{api_version}"')
+def _type_fault(value: Object, resource: ResourceDef) -> str:
+    """Why a patch cannot make another kind of the object; "" where it does not try."""
+    found = {"apiVersion": value.get("apiVersion"), "kind": value.get("kind")}
+    for field, text in found.items():
+        if not isinstance(text, str | None):
+            fault = f"json: cannot unmarshal {shape.json_kind(text)} into Go struct field .{field} of type string"
+            return f"couldn't get version/kind; json parse error: {fault}"
+    kind, api_version = found["kind"] or resource.kind, found["apiVersion"] or resource.api_version
+    if (kind, api_version) == (resource.kind, resource.api_version):
+        return ""
+    if api_version.count("/") > 1:
+        return f"unexpected GroupVersion string: {api_version}"
+    group, _, version = api_version.rpartition("/")
+    name = schemas.type_name(group, version, kind)
+    if name is None:
+        return f'no kind "{kind}" is registered for version "{api_version}" {_SCHEME}'
+    return decode.conversion_error(name, resource)
 
 
 def restore_error(report: shape.Report) -> str:
@@ -198,6 +214,8 @@ def _apply_strategic(
     original: Object, patch: bytes, resource: ResourceDef, field_validation: str
 ) -> tuple[Object, list[str]]:
     value, duplicates = _read(patch, "")
+    if value is None:
+        value = {}
     if not isinstance(value, dict):
         raise BadRequest(_not_a_map(value))
     name = schemas.type_name(resource.group, resource.version, resource.kind)

@@ -36,13 +36,21 @@ def ordered(value: Any, type_: list[Any]) -> Any:
     kind = type_[0]
     if kind == "struct" and isinstance(value, dict):
         fields = schemas.types()["structs"].get(type_[1], {})
-        known = {key: ordered(value[key], field["t"]) for key, field in fields.items() if key in value}
+        known = {
+            key: sorted_deep(value[key]) if key == "fieldsV1" else ordered(value[key], field["t"])
+            for key, field in fields.items()
+            if key in value
+        }
         return known | {key: value[key] for key in sorted(value) if key not in known}
     if kind == "map" and isinstance(value, dict):
         return {key: ordered(value[key], type_[1]) for key in sorted(value)}
     if kind == "list" and isinstance(value, list):
         return [ordered(item, type_[1]) for item in value]
     return value
+
+
+def sorted_deep(value: Any) -> Any:
+    return {key: sorted_deep(value[key]) for key in sorted(value)} if isinstance(value, dict) else value
 
 
 def _merge(document: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
@@ -54,14 +62,14 @@ def _merge(document: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
             known = out.get(key)
             out[key] = _merge(known, value) if isinstance(known, dict) else _without_nulls(value)
         else:
-            out[key] = value
+            out[key] = value if isinstance(out.get(key), dict) else _without_nulls(value)
     return dict(sorted(out.items()))
 
 
 def _without_nulls(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_nulls(item) for key, item in sorted(value.items()) if item is not None}
-    return value
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def _parents(pointer: str) -> Iterable[tuple[str, ...]]:

@@ -68,7 +68,11 @@ def _merge_map(original: Json, patch: Json, type_: list[Any] | None) -> Json:
         elif value is None:
             original.pop(key, None)
         else:
-            original[key] = _merge_value(original.get(key), value, type_, key)
+            merged = _merge_value(original.get(key), value, type_, key)
+            if merged is _GONE:
+                original.pop(key, None)
+            else:
+                original[key] = merged
     return original
 
 
@@ -76,8 +80,7 @@ def _whole(patch: Json) -> Json:
     """A map that is replaced or deleted as a whole."""
     directive = patch.pop(_PATCH)
     if directive == "replace":
-        whole: Json = _cleaned(patch)
-        return whole
+        return patch
     if directive == "delete":
         return {}
     raise PatchError(f"unknown patch type: {directive} in map: {go_text({_PATCH: directive} | patch)}")
@@ -87,23 +90,24 @@ def _merge_value(current: Any, value: Any, type_: list[Any] | None, key: str) ->
     field, inner = _field(type_, key), _inner(type_, key)
     strategy = field.strategy.split(",") if field else []
     if isinstance(current, dict) and isinstance(value, dict):
-        return _cleaned(value) if "replace" in strategy else _merge_map(current, value, inner)
+        return value if "replace" in strategy else _merge_map(current, value, inner)
     if isinstance(current, list) and isinstance(value, list) and "merge" in strategy and field and inner:
         return _merge_list(current, value, inner[1], field.merge_key)
-    return _cleaned(value)
+    return _new(value)
 
 
-def _cleaned(value: Any) -> Any:
-    """A part of a patch as a value of its own: no directives, no nulls, no items that say `delete`."""
+_GONE = object()
+
+
+def _new(value: Any) -> Any:
+    """A part of a patch that there was nothing like: without nulls, and without maps that hold a directive (_GONE)."""
     if isinstance(value, dict):
-        return {
-            k: _cleaned(v)
-            for k, v in value.items()
-            if v is not None and k not in (_PATCH, _RETAIN) and not k.startswith((_ORDER, _DELETE))
-        }
+        if _PATCH in value:
+            return _GONE
+        found = {key: _new(item) for key, item in value.items() if item is not None}
+        return {key: item for key, item in found.items() if item is not _GONE}
     if isinstance(value, list):
-        kept = (v for v in value if not (isinstance(v, dict) and v.get(_PATCH) in ("delete", "replace")))
-        return [_cleaned(v) for v in kept]
+        return [item for item in map(_new, value) if item is not _GONE]
     return value
 
 
@@ -131,12 +135,15 @@ def _merge_ordered_lists(original: Json, patch: Json, type_: list[Any] | None) -
         order, value = patch.pop(marker), patch.pop(key, None)
         deleted = patch.pop(_DELETE + key, None)
         if not isinstance(order, list):
-            raise PatchError("invalid patch format of setElementOrder list", bad_format=True)
+            raise PatchError(f"expected a []interface {{}}, but received a {_go_kind(order)}")
         field, inner = _field(type_, key), _inner(type_, key)
+        if field is None and type_ is not None and type_[0] == "struct":
+            short = type_[1].rpartition(".")[2]
+            raise PatchError(f'unable to find api field in struct {short} for the json field "{key}"')
         merge_key = field.merge_key if field else ""
         identity = _identity(merge_key)
         ids = [identity(item) for item in order]
-        _check_order(value or [], ids, identity)
+        _check_order(value or [], order, identity)
         current = original.get(key)
         if isinstance(current, list) and deleted:
             current = [item for item in current if item not in deleted]
@@ -146,6 +153,14 @@ def _merge_ordered_lists(original: Json, patch: Json, type_: list[Any] | None) -
         original[key] = _in_order(merged, ids, [identity(i) for i in original.get(key) or []], identity)
 
 
+def _go_kind(value: Any) -> str:
+    """The Go type of a decoded value that is no list."""
+    if isinstance(value, dict):
+        return "map[string]interface {}"
+    kinds = {str: "string", bool: "bool", int: "int64", float: "float64"}
+    return kinds.get(type(value), "<nil>")
+
+
 def _identity(merge_key: str) -> Callable[[Any], Any]:
     """What tells the items of a list apart; numbers and their text are the same."""
     if merge_key:
@@ -153,16 +168,17 @@ def _identity(merge_key: str) -> Callable[[Any], Any]:
     return lambda item: str(item) if isinstance(item, dict | list) else item
 
 
-def _check_order(items: list[Any], ids: list[Any], identity: Callable[[Any], Any]) -> None:
+def _check_order(items: list[Any], order: list[Any], identity: Callable[[Any], Any]) -> None:
     """Every item of the patch must be in the order list, and in that order."""
-    at = 0
+    ids, at = [identity(item) for item in order], 0
     for item in items:
         if isinstance(item, dict) and _PATCH in item:
             continue
         try:
             at = ids.index(identity(item), at) + 1
         except ValueError:
-            text = f"The order in patch list:\n{items}\n doesn't match setElementOrder list:\n{ids}\n"
+            shown = "\n doesn't match $setElementOrder list:\n".join(map(go_text, (items, order)))
+            text = f"The order in patch list:\n{shown}\n"
             raise PatchError(text) from None
 
 
@@ -204,12 +220,12 @@ def _merge_maps(
         else:
             raise PatchError(f"unknown patch type: {directive} in map: {go_text(item)}")
     if replaced:
-        return [_cleaned(item) for item in ordinary], True
+        return ordinary, True
     for item in ordinary:
         wanted = _key_of(item, merge_key)
         found = next((i for i, m in enumerate(merged) if str(m.get(merge_key)) == wanted), None)
         if found is None:
-            merged.append(_cleaned(item))
+            merged.append(item)  # as it is: upstream takes directives in it for fields
         else:
             merged[found] = _merge_map(dict(merged[found]), item, item_type)
     return merged, False

@@ -63,9 +63,10 @@ def read_config(body: bytes, resource: ResourceDef, field_validation: str) -> tu
         config, duplicates = decode.read_yaml(body)
     except ValueError as err:
         raise BadRequest(f"error decoding YAML: error converting YAML to JSON: {err}") from err
+    if config is None:
+        config = {}
     if not isinstance(config, dict):
-        kind = "null" if config is None else shape.json_kind(config)
-        text = f"json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}"
+        text = f"json: cannot unmarshal {shape.json_kind(config)} into Go value of type map[string]interface {{}}"
         raise BadRequest(f"error decoding YAML: error unmarshaling JSON: while decoding JSON: {text}")
     found = decode.repeated(duplicates, field_validation)
     if found and field_validation == "Strict":
@@ -76,6 +77,8 @@ def read_config(body: bytes, resource: ResourceDef, field_validation: str) -> tu
 def check_config(config: Object, resource: ResourceDef, root: Root) -> None:
     """Whether the configuration is of the resource's type. Raises BadRequest, or an error without a reason."""
     version, kind = config.get("apiVersion") or "", config.get("kind") or ""
+    if resource.custom is None and (version, kind) != (resource.api_version, resource.kind):
+        raise BadRequest(f"invalid object type: {version if '/' in version else f'/{version}'}, Kind={kind}")
     if version != resource.api_version:
         if resource.custom is not None and not resource.custom.has_version(version):
             raise BadRequest(f"invalid object type: {version}, Kind={kind}")
@@ -86,7 +89,7 @@ def check_config(config: Object, resource: ResourceDef, root: Root) -> None:
             f"Incorrect kind specified in apply patch. Specified patch kind: {kind}, expected: {resource.kind}"
         )
     metadata = config.get("metadata")
-    if isinstance(metadata, dict) and metadata.get("managedFields"):
+    if isinstance(metadata, dict) and metadata.get("managedFields") is not None:
         raise BadRequest("metadata.managedFields must be nil")
     faults: list[str] = []
     root.node.check(config, "", faults)

@@ -157,11 +157,12 @@ def test_binding_takes_no_field_from_anybody(shared_apiserver: ApiServer, ns: st
     assert owned(shared_apiserver.get(f"{pods}/p").body) == owned(before)
 
 
-def test_entries_are_reset_by_one_empty_entry(shared_apiserver: ApiServer, ns: str) -> None:
+@pytest.mark.parametrize("nothing", [[], [{}]], ids=["no entry", "one empty entry"])
+def test_entries_are_reset(shared_apiserver: ApiServer, ns: str, nothing: list[dict[str, Any]]) -> None:
     shared_apiserver.post(config_maps(ns), config_map(k="v"))
     path = f"{config_maps(ns)}/a"
-    assert owned(shared_apiserver.patch(path, {"metadata": {"managedFields": []}}).body)
-    assert not owned(shared_apiserver.patch(path, {"metadata": {"managedFields": [{}]}}).body)
+    assert owned(shared_apiserver.patch(path, {"metadata": {"managedFields": None}}).body)
+    assert not owned(shared_apiserver.patch(path, {"metadata": {"managedFields": nothing}}).body)
 
 
 def test_a_resource_version_guards_an_apply(shared_apiserver: ApiServer, ns: str) -> None:

@@ -181,7 +181,7 @@ def test_kubectl_takes_over_what_it_applied_from_the_clients_side() -> None:
         pytest.param(
             {"apiVersion": "v1"},
             BadRequest,
-            "Incorrect version specified in apply patch. Specified patch version: v1, expected: apps/v1",
+            "invalid object type: /v1, Kind=Deployment",
             id="version",
         ),
         pytest.param(

@@ -89,7 +89,7 @@ class TestStrategic:
     def test_null_deletes_and_nothing_of_the_directives_stays(self) -> None:
         new = smp(pod({"name": "a", "image": "1"}), {"spec": {"containers": [{"name": "a", "image": None}]}})
         assert new["spec"]["containers"] == [{"name": "a"}]
-        new = smp({}, {"spec": {"$retainKeys": ["x"], "containers": [{"$patch": "delete", "name": "a"}]}})
+        new = smp({}, {"spec": {"containers": [{"$patch": "delete", "name": "a"}], "x": {"$patch": "replace", "a": 1}}})
         assert new == {"spec": {"containers": []}}
 
     @pytest.mark.parametrize(
@@ -211,7 +211,9 @@ def test_json_patch_operations(operation: Json, expected: Json) -> None:
 
 
 def test_a_json_patch_replaces_what_is_not_there_as_upstream_does() -> None:
-    assert patch(CONFIGMAP, [{"op": "replace", "path": "/data/new", "value": "1"}], patching.JSON)[0]["data"]["new"] == "1"
+    assert (
+        patch(CONFIGMAP, [{"op": "replace", "path": "/data/new", "value": "1"}], patching.JSON)[0]["data"]["new"] == "1"
+    )
 
 
 @pytest.mark.parametrize(
