@@ -118,7 +118,7 @@ class Struct:
                     continue
                 if field.keep_empty:
                     out[key] = item
-                if raw == [] or raw == {}:
+                if field.type[0] in ("list", "map") and item is None:
                     at = strict_path(f"{path}.{field.label}" if path else field.label)
                     report.empty.append(Empty(at, raw, out, key if field.always else ""))
         for key, zero in self.written:
