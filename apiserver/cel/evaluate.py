@@ -10,7 +10,7 @@ from math import ceil
 from typing import Any
 
 from apiserver.cel import macros, operators, tree
-from apiserver.cel.values import CelError, CostExceeded, Maybe, TypeOf, UInt, is_list, is_map, size_of
+from apiserver.cel.values import NO_OVERLOAD, CelError, CostExceeded, Maybe, TypeOf, UInt, is_list, is_map, size_of
 
 PER_CALL_LIMIT = 1_000_000
 STRING_COST, REGEX_COST = 0.1, 0.25
@@ -159,7 +159,7 @@ class Compiler:
             try:
                 result = function(*args)
             except (TypeError, AttributeError) as err:
-                raise CelError(operators.NO_OVERLOAD) from err
+                raise CelError(NO_OVERLOAD) from err
             except OverflowError as err:
                 raise CelError("timestamp overflow") from err
             own = call_cost(name, args, result) if name not in operators.FUNCTIONS or name in ("_==_",) else None
@@ -183,7 +183,7 @@ class Compiler:
             try:
                 value = left(frame)
                 if not isinstance(value, bool):
-                    raise CelError(operators.NO_OVERLOAD)
+                    raise CelError(NO_OVERLOAD)
                 if value is stop:
                     return stop
             except CelError as err:
@@ -192,7 +192,7 @@ class Compiler:
             if error is not None and value is not stop:
                 raise error
             if not isinstance(value, bool):
-                raise CelError(operators.NO_OVERLOAD)
+                raise CelError(NO_OVERLOAD)
             return value
 
         return junction
@@ -203,7 +203,7 @@ class Compiler:
         def choice(frame: Frame) -> Any:
             value = condition(frame)
             if not isinstance(value, bool):
-                raise CelError(operators.NO_OVERLOAD)
+                raise CelError(NO_OVERLOAD)
             return yes(frame) if value else no(frame)
 
         return choice
@@ -244,7 +244,7 @@ class Compiler:
         def first(frame: Frame) -> Any:
             value = target(frame)
             if not isinstance(value, Maybe):
-                raise CelError(operators.NO_OVERLOAD)
+                raise CelError(NO_OVERLOAD)
             return value
 
         return first, other
@@ -318,7 +318,7 @@ class Compiler:
             elif is_list(holder):
                 items = list(enumerate(holder)) if second else holder
             else:
-                raise CelError(operators.NO_OVERLOAD)
+                raise CelError(NO_OVERLOAD)
             names = frame.names
             saved = {name: names[name] for name in (variable, second, accumulator) if name in names}
             try:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from math import isfinite, isnan
 from typing import Any
 
-from apiserver.cel import formatting, operators
+from apiserver.cel import conversions, formatting
 from apiserver.cel.values import CelError, UInt, is_list, is_map, type_name
 from apiserver.registry.faults import quoted
 
@@ -180,7 +180,7 @@ def shown(value: Any) -> str:
     if value is None:
         return "null"
     if isinstance(value, bool | str | int | float | bytes | datetime | timedelta | UInt):
-        return operators.to_string(value)
+        return conversions.to_string(value)
     return type_name(value) if not hasattr(value, "name") else str(value.name)
 
 

@@ -11,9 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from apiserver.custom import conditions, fieldpaths
+from apiserver.custom import conditions
 from apiserver.custom.checks_conversion import check_conversion
 from apiserver.custom.checks_defaults import check_defaults
+from apiserver.custom.checks_fields import check_columns, check_selectable, check_subresources
 from apiserver.custom.checks_schema import check_schema
 from apiserver.custom.checks_structural import check_structural
 from apiserver.custom.structural import NotStructural, nested, structural
@@ -21,9 +22,6 @@ from apiserver.registry import names
 from apiserver.registry.base import Object
 from apiserver.registry.faults import Faults, inner
 
-COLUMN_TYPES = ("boolean", "date", "integer", "number", "string")
-COLUMN_FORMATS = ("byte", "date", "date-time", "double", "float", "int32", "int64", "password")
-MAX_SELECTABLE = 8
 _SHARED = (
     ("subresources", "subresources"),
     ("schema", "validation"),
@@ -52,9 +50,6 @@ _ALLOWED_NAMES = (
 )
 
 
-_NOT_SELECTABLE = (
-    "must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed."
-)
 _STRUCTURAL = (
     "default",
     "x-kubernetes-preserve-unknown-fields",
@@ -112,11 +107,11 @@ def check_spec(spec: Object, faults: Faults, lenient: Leniency) -> None:
     has_status = any("status" in (subresources_of(wide, v) or {}) for v in versions)
     unchanged = bool(versions) and versions[0].get("name") in lenient.unchanged
     _check_validation(wide.get("validation"), has_status, "spec.validation", faults, lenient, unchanged=unchanged)
-    _check_subresources(wide.get("subresources"), "spec.subresources", faults)
-    _check_columns(wide.get("additionalPrinterColumns"), "spec.additionalPrinterColumns", faults)
+    check_subresources(wide.get("subresources"), "spec.subresources", faults)
+    check_columns(wide.get("additionalPrinterColumns"), "spec.additionalPrinterColumns", faults)
     if wide.get("selectableFields"):
         schema = wide.get("validation")
-        _check_selectable(wide["selectableFields"], schema, "spec.selectableFields", faults)
+        check_selectable(wide["selectableFields"], _schema(schema), "spec.selectableFields", faults)
     check_conversion(spec.get("conversion"), "spec.conversion", faults)
 
 
@@ -151,15 +146,15 @@ def _check_version(wide: Object, version: Object, path: str, faults: Faults, len
     has_status = "status" in (subresources_of(wide, version) or {})
     unchanged = version.get("name") in lenient.unchanged
     _check_validation(version.get("schema"), has_status, f"{path}.schema", faults, lenient, unchanged=unchanged)
-    _check_subresources(version.get("subresources"), f"{path}.subresources", faults)
-    _check_columns(version.get("additionalPrinterColumns"), f"{path}.additionalPrinterColumns", faults)
+    check_subresources(version.get("subresources"), f"{path}.subresources", faults)
+    check_columns(version.get("additionalPrinterColumns"), f"{path}.additionalPrinterColumns", faults)
     if version.get("selectableFields"):
         if _schema(version.get("schema")) is None:
             text = "may only be set when `version.schema.openAPIV3Schema` is not included"
             faults.invalid(f"{path}.selectableFields", "", text)
         else:
             fields, schema = version["selectableFields"], version.get("schema")
-            _check_selectable(fields, schema, f"{path}.selectableFields", faults)
+            check_selectable(fields, _schema(schema), f"{path}.selectableFields", faults)
 
 
 def _deprecation_texts(deprecated: bool, warning: str | None) -> Iterable[str]:
@@ -279,82 +274,6 @@ def needs_structure(schema: Object) -> bool:
 
 def has_rules(schema: Object) -> bool:
     return any_schema(schema, lambda s: s.get("x-kubernetes-validations"))
-
-
-# --- subresources, columns, selectable fields
-
-
-def _check_subresources(wanted: Object | None, path: str, faults: Faults) -> None:
-    scale = (wanted or {}).get("scale")
-    if scale is None:
-        return
-    for key, head in (("specReplicasPath", ".spec."), ("statusReplicasPath", ".status.")):
-        value, at = scale.get(key) or "", f"{path}.scale.{key}"
-        if not value:
-            faults.required(at)
-        elif not _check_path(value, at, faults) and not value.startswith(head):
-            faults.invalid(at, value, f"should be a json path under {head[:-1]}")
-    value, at = scale.get("labelSelectorPath") or "", f"{path}.scale.labelSelectorPath"
-    if value and not _check_path(value, at, faults) and not value.startswith((".spec.", ".status.")):
-        faults.invalid(at, value, "should be a json path under either .spec or .status")
-
-
-def _check_path(value: str, path: str, faults: Faults) -> bool:
-    """True where it is bad."""
-    if not value.startswith("."):
-        faults.invalid(path, value, "must be a simple json path starting with .")
-        return True
-    return False
-
-
-def _check_columns(columns: list[Object] | None, path: str, faults: Faults) -> None:
-    for i, column in enumerate(columns or ()):
-        at = f"{path}[{i}]"
-        if not column.get("name"):
-            faults.required(f"{at}.name")
-        type_, format_, json_path = (column.get(key) or "" for key in ("type", "format", "jsonPath"))
-        text = f"must be one of {','.join(COLUMN_TYPES)}"
-        if not type_:
-            faults.required(f"{at}.type", text)
-        elif type_ not in COLUMN_TYPES:
-            faults.invalid(f"{at}.type", type_, text)
-        if format_ and format_ not in COLUMN_FORMATS:
-            faults.invalid(f"{at}.format", format_, f"must be one of {','.join(COLUMN_FORMATS)}")
-        if not json_path:
-            faults.required(f"{at}.JSONPath")
-        else:
-            _check_path(json_path, f"{at}.JSONPath", faults)
-
-
-def _check_selectable(fields: list[Object], validation: Object | None, path: str, faults: Faults) -> None:
-    schema = _schema(validation)
-    if schema is None:
-        faults.invalid(path, "", "may only be set when validations.schema is included")
-        return
-    try:
-        node = structural(schema)
-    except NotStructural:
-        return
-    seen: set[str] = set()
-    for i, field in enumerate(fields):
-        at, wanted = f"{path}[{i}].jsonPath", field.get("jsonPath") or ""
-        if not wanted:
-            faults.required(at)
-            continue
-        try:
-            text, found, first = fieldpaths.resolve(wanted, node, brackets=False)
-        except fieldpaths.BadFieldPath as err:
-            faults.invalid(at, wanted, f"is an invalid path: {err}")
-            continue
-        if first == "metadata":
-            faults.invalid(at, wanted, "must not point to fields in metadata")
-        if found is None or found.type not in ("string", "boolean", "integer"):
-            faults.invalid(at, wanted, _NOT_SELECTABLE)
-        if text in seen:
-            faults.duplicate(at, wanted)
-        seen.add(text)
-    if len(seen) > MAX_SELECTABLE:
-        faults.too_many(path, len(seen), MAX_SELECTABLE)
 
 
 # --- status and the rest
