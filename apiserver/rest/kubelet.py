@@ -1,7 +1,8 @@
 """Logs, exec, attach and port-forward: passed on to the kubelet of the pod's node.
 
 The client's stream and the kubelet's are joined frame by frame; nothing of the protocol inside is looked at. kubectl
-asks for a WebSocket first; the older SPDY upgrade is refused with 400.
+asks for a WebSocket first; the older SPDY upgrade is refused. What a kubelet says instead of a stream goes to clients
+of v5.channel.k8s.io as the Status that ends it, as they take a refused WebSocket for a reason to try SPDY.
 Sources: KEP-4006 (WebSocket streams); Kubernetes documentation, "Communication between Nodes and the Control Plane".
 """
 
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
     import aiohttp
     from aiohttp import web
 
-PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io", "SPDY/3.1+portforward.k8s.io", "v4.base64.channel.k8s.io")
+V5 = "v5.channel.k8s.io"
+STATUS_CHANNEL = 3
+PROTOCOLS = (V5, "v4.channel.k8s.io", "SPDY/3.1+portforward.k8s.io", "v4.base64.channel.k8s.io")
 DEFAULT_PORT = 10250
 CONNECT_TIMEOUT_S = 10.0
 FRAME_LIMIT = 32 * 1024 * 1024
@@ -83,7 +86,9 @@ class KubeletProxy:
         if self._session is None:
             connector = aiohttp.TCPConnector(limit=0, ssl=self._client.context())
             timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_S)
-            self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False)
+            self._session = aiohttp.ClientSession(
+                connector=connector, timeout=timeout, auto_decompress=False, raise_for_status=_check_upgraded
+            )
         return self._session
 
     async def answer(self, exchange: Exchange, request: Request) -> Answer | web.StreamResponse:
@@ -103,7 +108,7 @@ class KubeletProxy:
         url = base + kubelet_path(request, pod, container, exchange.query)
         if request.subresource == "log":
             return await self._log(exchange.http, url)
-        return await self._stream(exchange.http, url)
+        return await self._stream(exchange.http, url, tells=request.subresource != "portforward")
 
     async def _pod(self, request: Request) -> Object:
         entry = await self._state.current(request.resource, request.namespace, request.name)
@@ -139,10 +144,12 @@ class KubeletProxy:
 
     # -- streams -------------------------------------------------------------------------------------------------------
 
-    async def _stream(self, http: web.BaseRequest, url: str) -> web.StreamResponse:
-        from aiohttp import ClientError, WSServerHandshakeError, web
+    async def _stream(self, http: web.BaseRequest, url: str, *, tells: bool) -> web.StreamResponse:
+        """`tells`: the protocol has a channel for a Status."""
+        from aiohttp import ClientError, web
 
         if http.headers.get("Upgrade", "").lower() != "websocket":
+            await self._ask(url)
             raise BadRequest("Upgrade request required")
         offered = http.headers.get("Sec-WebSocket-Protocol", "")
         protocols = [p.strip() for p in offered.split(",") if p.strip() in PROTOCOLS]
@@ -155,10 +162,44 @@ class KubeletProxy:
                 await client.prepare(http)
                 await join(client, kubelet)
                 return client
-        except WSServerHandshakeError as err:
-            raise kubelet_error(err.status, err.message.encode()) from err
+        except ApiError as err:
+            if not tells or protocols[:1] != [V5]:
+                raise
+            text = f"Internal error occurred: unable to upgrade connection: {err.message}"
+            return await _told(http, InternalError(text))
+        except ClientError as err:
+            if not tells or protocols[:1] != [V5]:
+                raise unreachable(url, err) from err
+            return await _told(http, unreachable(url, err))
+
+    async def _ask(self, url: str) -> None:
+        """What the kubelet would refuse anyway it refuses here, with its reason."""
+        from aiohttp import ClientError
+
+        try:
+            async with self._http().get(url) as answer:
+                if answer.status != HTTPStatus.BAD_REQUEST:  # that is its word for: no WebSocket
+                    raise kubelet_error(answer.status, await answer.read())
         except ClientError as err:
             raise unreachable(url, err) from err
+
+
+async def _check_upgraded(answer: aiohttp.ClientResponse) -> None:
+    """Raises what a kubelet says instead of opening a WebSocket; aiohttp's own error would be without it."""
+    if "Sec-WebSocket-Key" in answer.request_info.headers and answer.status != HTTPStatus.SWITCHING_PROTOCOLS:
+        raise kubelet_error(answer.status, await answer.read())
+
+
+async def _told(http: web.BaseRequest, error: ApiError) -> web.StreamResponse:
+    """A stream that holds nothing but the Status of its failure."""
+    from aiohttp import web
+
+    client = web.WebSocketResponse(protocols=(V5,))
+    await client.prepare(http)
+    with suppress(ConnectionError):
+        await client.send_bytes(bytes([STATUS_CHANNEL]) + orjson.dumps(error.to_status()))
+        await client.close()
+    return client
 
 
 async def join(client: web.WebSocketResponse, kubelet: aiohttp.ClientWebSocketResponse) -> None:

@@ -46,6 +46,18 @@ def find_container(pods: Pods, namespace: str, pod: str, name: str, *, before: b
     return Found(runtime, newest)
 
 
+def find_running(pods: Pods, namespace: str, pod: str, name: str) -> Found:
+    """The container of that name that runs now. Raises ApiError in upstream's words."""
+    found = pods.find(namespace, pod)
+    if found is None:
+        raise NotFound("pod does not exist")
+    _, runtime, record = found
+    container = latest(record, name)
+    if container is None or container.state is not State.RUNNING:
+        raise ApiError(f'container not found ("{name}")', code=500, reason="InternalError")
+    return Found(runtime, container)
+
+
 def _terminated(record: PodRecord | None, newest: Container | None, name: str, pod: str) -> Container:
     """The last container that has ended and been replaced, or ended and not been restarted yet."""
     if newest is not None:

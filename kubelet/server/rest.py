@@ -23,7 +23,7 @@ from kubelet.pods import Pods
 from kubelet.runtimes.base import PodUid
 from kubelet.server import portforward
 from kubelet.server.access import AUTHENTICATED, Access, Caller
-from kubelet.server.logs import as_api_error, find_container, parse_options
+from kubelet.server.logs import as_api_error, find_container, find_running, parse_options
 from kubelet.server.relay import PodPorts
 from kubelet.server.streams import PROTOCOLS, serve_process
 
@@ -141,14 +141,14 @@ class KubeletApi:
         command = tuple(request.query.getall("command", ()))
         if not command:
             return web.Response(status=400, text="you must specify at least 1 command for exec")
-        found = find_container(self._pods, *_names(request))
+        found = find_running(self._pods, *_names(request))
         tty, stdin = _flag(request, "tty"), _flag(request, "input", "stdin")
         _check_upgrade(request, PROTOCOLS)
         process = await found.runtime.exec(found.container.id, command, tty=tty, stdin=stdin)
         return await serve_process(request, process, stdin=stdin)
 
     async def attach(self, request: web.Request) -> web.StreamResponse:
-        found = find_container(self._pods, *_names(request))
+        found = find_running(self._pods, *_names(request))
         stdin = _flag(request, "input", "stdin")
         _check_upgrade(request, PROTOCOLS)
         process = await found.runtime.attach(found.container.id, stdin=stdin)
