@@ -20,7 +20,7 @@ def read(body: bytes, media_type: str) -> dict[str, Any]:
         value = _yaml(body) if media_type in decode.YAML_TYPES else _json(body)
     except ValueError as err:
         raise BadRequest(str(err)) from err
-    kind, version = value.get("kind") or KIND, value.get("apiVersion") or "v1"
+    kind, version = value.get("kind") or KIND, value.get("apiVersion") or "meta.k8s.io/v1"
     if kind != KIND:
         scheme = 'in scheme "pkg/runtime/scheme.go:111"'
         raise BadRequest(f'no kind "{kind}" is registered for version "{version}" {scheme}')

@@ -54,10 +54,10 @@ def check_delete(options: DeleteOptions) -> None:
     """Raises Invalid."""
     causes = []
     policy = options.propagation_policy
-    if policy and options.orphan_dependents is not None:
+    if policy is not None and options.orphan_dependents is not None:
         text = f'Invalid value: "{policy}": orphanDependents and deletionPropagation cannot be both set'
         causes.append(StatusCause("FieldValueInvalid", text, "propagationPolicy"))
-    elif policy not in ("", BACKGROUND, FOREGROUND, ORPHAN):
+    elif policy not in (None, BACKGROUND, FOREGROUND, ORPHAN):
         causes.append(_unsupported("propagationPolicy", policy, (FOREGROUND, BACKGROUND, ORPHAN, "nil")))
     _raise("DeleteOptions", causes + _dry_run(options.dry_run))
 

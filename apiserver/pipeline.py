@@ -17,6 +17,7 @@ from apiserver import replies
 from apiserver.admission.chain import Chain
 from apiserver.auth.authorizer import Authorizer, named, refused
 from apiserver.componentstatuses import ComponentStatuses
+from apiserver.options import EXACT
 from apiserver.reads import Reader, WatchSession
 from apiserver.request import (
     DeleteOptions,
@@ -158,11 +159,13 @@ class Pipeline:
 
     @_answered
     async def delete_collection(self, request: Request, listed: ListOptions, options: DeleteOptions) -> Listed:
-        """The objects as they were listed."""
+        """The objects as they were listed; at the very version that is named, as upstream lists them page by page."""
         await self.allow(request, listed.field_selector)
+        if listed.resource_version not in ("", "0") and not listed.resource_version_match:
+            listed = replace(listed, resource_version_match=EXACT)
         found = await self.reader.list(request, listed)
         await self.writer.delete_all(request, found.entries, options)
-        return replace(found, continue_token="", remaining=None)
+        return found
 
     @_answered
     async def open_watch(self, request: Request, options: ListOptions) -> WatchSession:

@@ -84,7 +84,7 @@ class DeleteOptions:
     """DeleteOptions of meta/v1; None means not set."""
 
     grace_period_s: int | None = None
-    propagation_policy: str = ""
+    propagation_policy: str | None = None
     orphan_dependents: bool | None = None
     uid: str | None = None
     resource_version: str | None = None
@@ -93,11 +93,15 @@ class DeleteOptions:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The answer to a write: the object (or Status) as JSON, whether it was made just now, warnings for the client."""
+    """The answer to a write: the object (or Status) as JSON, whether it was made just now, warnings for the client.
+
+    `removed`: whether a delete has taken it from the store.
+    """
 
     body: bytes
     created: bool = False
     warnings: tuple[str, ...] = ()
+    removed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

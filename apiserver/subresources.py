@@ -181,7 +181,7 @@ def delete_options(body: dict[str, Any], dry_run: tuple[str, ...] = ()) -> Delet
     preconditions = body.get("preconditions") or {}
     return DeleteOptions(
         body.get("gracePeriodSeconds"),
-        body.get("propagationPolicy") or "",
+        body.get("propagationPolicy"),
         body.get("orphanDependents"),
         preconditions.get("uid"),
         preconditions.get("resourceVersion"),

@@ -453,8 +453,8 @@ class Writer:
         plan = deletion.plan_delete(resource, obj, wanted, self._clock())
         body = await self._carry_out(job, entry, plan)
         if plan.remove and (resource.custom is not None or resource.plural not in deletion.RETURNS_OBJECT):
-            return job.done(replies.deleted(resource, request.name, obj["metadata"]["uid"]))
-        return job.done(body)
+            body = replies.deleted(resource, request.name, obj["metadata"]["uid"])
+        return replace(job.done(body), removed=plan.remove)
 
     async def _carry_out(self, job: Job, entry: Entry, plan: deletion.Plan) -> bytes:
         resource = job.resource

@@ -13,6 +13,7 @@ from apiserver.auth.authenticator import Authenticator
 from apiserver.auth.authorizer import Authorizer, call, is_public, refused, refused_path
 from apiserver.pipeline import Pipeline
 from apiserver.registry.base import Registry, ResourceDef
+from apiserver.registry.names import path_segment_name
 from apiserver.replies import NotAllowed
 from apiserver.request import Request, User
 from apiserver.rest import query as queries
@@ -294,6 +295,11 @@ def is_served(target: Target, resource: ResourceDef) -> bool:
 
 
 def object_name(target: Target) -> str:
-    if "\0" in target.name or "/" in target.name:
-        raise BadRequest(f"invalid resource name {target.name!r}: may not contain '/'")
-    return target.name
+    """Raises BadRequest for what can be no name."""
+    name = target.name
+    if "%" in name or name in (".", ".."):
+        faults = "; ".join(path_segment_name(name))
+        raise BadRequest(f'Name parameter invalid: "{name}": {faults}')
+    if "\0" in name:
+        raise BadRequest(f"invalid resource name {name!r}")
+    return name

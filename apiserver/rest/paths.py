@@ -34,7 +34,7 @@ def parse_path(path: str) -> Target | None:
 
 
 def _parse(path: str) -> Target | None:
-    parts = [unquote(part) for part in path.split("/")[1:]] if "%" in path else path.split("/")[1:]
+    parts = (unquote(path) if "%" in path else path).split("/")[1:]
     if parts[0] == "api":
         group, parts = "", parts[1:]
     elif parts[0] == "apis" and len(parts) > 1:

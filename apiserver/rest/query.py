@@ -97,7 +97,7 @@ def write_options(query: Query, user_agent: str) -> WriteOptions:
 def delete_options(query: Query) -> DeleteOptions:
     return DeleteOptions(
         grace_period_s=integer(query, "gracePeriodSeconds"),
-        propagation_policy=first(query, "propagationPolicy"),
+        propagation_policy=first(query, "propagationPolicy") if "propagationPolicy" in query else None,
         orphan_dependents=is_true(query, "orphanDependents") if "orphanDependents" in query else None,
         uid=first(query, "uid") or None,
         resource_version=first(query, "resourceVersion") or None,

@@ -139,7 +139,7 @@ class Resources:
         shape = accepted(exchange.accept, SHAPES if "get" in request.resource.verbs else NO_SHAPES, MEDIA_TYPES)
         options = queries.write_options(exchange.query, exchange.user_agent)
         media_type = exchange.content_type
-        if request.verb != "patch" and media_type not in BODY_TYPES:
+        if request.verb != "patch" and (media_type := media_type.lower()) not in BODY_TYPES:
             raise unsupported_body()
         if request.verb == "patch" and media_type not in PATCH_TYPES and request.resource.custom is None:
             raise NoSuchPatch
@@ -160,7 +160,8 @@ class Resources:
         wanted = await self._delete_options(exchange)
         exchange.warnings = (*exchange.warnings, *warnings_of(request.resource, wanted))
         written = await self._pipeline.delete(request, wanted)
-        return self._object(exchange, request, shape, written.body, warnings=written.warnings)
+        status = 202 if wanted.orphan_dependents is False and not written.removed else 200
+        return self._object(exchange, request, shape, written.body, status=status, warnings=written.warnings)
 
     async def _delete_collection(self, exchange: Exchange, request: Request) -> Answer:
         shape = accepted(exchange.accept, LIST_SHAPES, LIST_TYPES)
@@ -171,14 +172,13 @@ class Resources:
         return self._listed(exchange, request, shape, listed)
 
     async def _delete_options(self, exchange: Exchange) -> DeleteOptions:
-        """Out of the body where there is one, else out of the query. Raises BadRequest, UnsupportedMediaType."""
-        body = await exchange.body()
+        """Out of the body alone where there is one, else out of the query. Raises BadRequest, UnsupportedMediaType."""
+        body, media_type = await exchange.body(), exchange.content_type.lower()
         if not body:
             return queries.delete_options(exchange.query)
-        if exchange.content_type not in BODY_TYPES:
+        if media_type not in BODY_TYPES:
             raise unsupported_body()
-        found = deleteoptions.read(body, exchange.content_type)
-        return delete_options(found, tuple(exchange.query.get("dryRun", ())))
+        return delete_options(deleteoptions.read(body, media_type))
 
     def _object(
         self,

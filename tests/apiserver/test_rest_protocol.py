@@ -34,7 +34,7 @@ DEFAULT = "/api/v1/namespaces/default"
         ("/apis/apps/v1/namespaces/a/deployments/d/scale", Target("apps", "v1", "deployments", "a", "d", "scale")),
         ("/api/v1/namespaces/a/pods/p/proxy/x/y", Target("", "v1", "pods", "a", "p", "proxy", "x/y")),
         ("/api/v1/watch/namespaces/a/pods", Target("", "v1", "pods", "a", watch=True)),
-        ("/api/v1/nodes/a%2Fb", Target("", "v1", "nodes", "", "a/b")),
+        ("/api/v1/nodes/a%2Fb", Target("", "v1", "nodes", "", "a", "b")),
         ("/apis/apps/v1", None),
         ("/version", None),
         ("/", None),
