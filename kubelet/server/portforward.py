@@ -18,7 +18,7 @@ from aiohttp import WSMsgType, web
 
 from kubarium.machinery.errors import BadRequest
 from kubelet.server import tunnel
-from kubelet.server.relay import Inbox, PodPorts, parse_port
+from kubelet.server.relay import Inbox, Ports, parse_port
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ PROTOCOLS = (tunnel.PROTOCOL, BINARY, BASE64)
 MAX_PORTS = 100
 
 
-async def serve_ports(request: web.Request, ports: PodPorts) -> web.StreamResponse:
+async def serve_ports(request: web.Request, ports: Ports) -> web.StreamResponse:
     """Raises BadRequest before the upgrade."""
     offered = [p.strip() for p in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
     tunnelled = next((p for p in offered if p in PROTOCOLS), "") == tunnel.PROTOCOL
@@ -78,7 +78,7 @@ class Channel:
 class Channels:
     """One client and its ports."""
 
-    def __init__(self, socket: web.WebSocketResponse, ports: PodPorts, numbers: Sequence[int]) -> None:
+    def __init__(self, socket: web.WebSocketResponse, ports: Ports, numbers: Sequence[int]) -> None:
         self._socket, self._ports, self._numbers = socket, ports, numbers
         self._base64 = socket.ws_protocol == BASE64
         self._channels = [Channel(self, 2 * i) for i in range(len(numbers))]

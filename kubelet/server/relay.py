@@ -10,6 +10,8 @@ import logging
 import os
 import socket
 from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
 from kubarium.machinery.errors import ContainerError, NetworkError
@@ -109,41 +111,49 @@ class Inbox:
         return data
 
 
-class PodPorts:
-    """The ports of one pod, as long as it is the one that was asked for."""
+Place = Callable[[], AbstractAsyncContextManager[tuple[str, str]]]
 
-    def __init__(self, pods: Pods, namespace: str, name: str, uid: PodUid) -> None:
-        self._pods, self._namespace, self._name, self._uid = pods, namespace, name, uid
+
+class Ports:
+    """The ports of one pod. `place` gives the path of its network namespace ("": our own) and its sandbox."""
+
+    def __init__(self, pod: str, place: Place) -> None:
+        self._pod, self._place = pod, place
 
     async def forward(self, port: int, stream: ClientStream, *, half_close: bool) -> str:
         """Connect and pass on both ways until both have ended: "", or what the client is told went wrong.
 
         Without `half_close` a client cannot say that it has sent all: then the pod's end is the end.
         """
+        shown = self._pod
         try:
-            connected = await self._connect(port)
+            async with self._place() as (netns, shown):
+                connected = await _dial(port, netns, shown)
         except (ContainerError, NetworkError, OSError) as err:
-            return f"error forwarding port {port} to pod {self._sandbox_id()}, uid : {err}"
+            return f"error forwarding port {port} to pod {shown}, uid : {err}"
         await _relay(connected, stream, half_close=half_close)
         return ""
 
-    def _sandbox_id(self) -> str:
-        found = self._pods.find(self._namespace, self._name)
-        record = found[2] if found is not None and found[0].metadata.uid == self._uid else None
-        return str(record.sandbox.id) if record is not None and record.sandbox is not None else self._name
 
-    async def _connect(self, port: int) -> socket.socket:
-        found = self._pods.find(self._namespace, self._name)
-        if found is None or found[0].metadata.uid != self._uid:
-            raise ContainerError(f'pod not found ("{self._name}_{self._namespace}")')
+def pod_ports(pods: Pods, namespace: str, name: str, uid: PodUid) -> Ports:
+    """Of a pod of this node, as long as it is the one of this UID."""
+
+    @asynccontextmanager
+    async def place() -> AsyncIterator[tuple[str, str]]:
+        found = pods.find(namespace, name)
+        if found is None or found[0].metadata.uid != uid:
+            raise ContainerError(f'pod not found ("{name}_{namespace}")')
         _, runtime, record = found
         sandbox = record.sandbox if record is not None else None
         if sandbox is None or sandbox.state is not State.RUNNING:
             raise ContainerError("sandbox container is not running")
         if sandbox.host_network:
-            return await _dial(port, "", sandbox.id)
-        async with runtime.netns(sandbox.id) as netns:
-            return await _dial(port, netns, sandbox.id)
+            yield "", sandbox.id
+        else:
+            async with runtime.netns(sandbox.id) as netns:
+                yield netns, sandbox.id
+
+    return Ports(name, place)
 
 
 async def _dial(port: int, netns: str, sandbox: str) -> socket.socket:

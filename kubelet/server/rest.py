@@ -24,7 +24,7 @@ from kubelet.runtimes.base import PodUid
 from kubelet.server import portforward
 from kubelet.server.access import AUTHENTICATED, Access, Caller
 from kubelet.server.logs import as_api_error, find_container, find_running, parse_options
-from kubelet.server.relay import PodPorts
+from kubelet.server.relay import pod_ports
 from kubelet.server.streams import PROTOCOLS, serve_process
 
 log = logging.getLogger(__name__)
@@ -162,7 +162,7 @@ class KubeletApi:
             raise NotFound("pod does not exist")
         if "Sec-WebSocket-Protocol" in request.headers:
             _check_upgrade(request, portforward.PROTOCOLS)
-        return await portforward.serve_ports(request, PodPorts(self._pods, namespace, name, PodUid(uid)))
+        return await portforward.serve_ports(request, pod_ports(self._pods, namespace, name, PodUid(uid)))
 
 
 def _names(request: web.Request) -> tuple[str, str, str]:

@@ -18,7 +18,7 @@ from aiohttp import WSMsgType, web
 
 from kubarium.machinery import spdy
 from kubarium.machinery.spdy import Data, Frame, Reset, RstStream, SpdyError, SynReply, SynStream
-from kubelet.server.relay import Inbox, PodPorts, StreamReset, parse_port
+from kubelet.server.relay import Inbox, Ports, StreamReset, parse_port
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class Pair:
 class Tunnel:
     """One client."""
 
-    def __init__(self, socket: web.WebSocketResponse, ports: PodPorts) -> None:
+    def __init__(self, socket: web.WebSocketResponse, ports: Ports) -> None:
         self._socket, self._ports = socket, ports
         self._encoder, self._decoder = spdy.Encoder(), spdy.Decoder()
         self._streams: dict[int, TunnelStream] = {}
