@@ -5,7 +5,6 @@ Source: https://kubernetes.io/docs/concepts/workloads/controllers/replicaset/
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from kubarium.controllers import pods as podutil
+from kubarium.controllers.children import RECHECK_S, Children
 from kubarium.controllers.controller import (
     BY_NAMESPACE,
     BY_OWNER,
@@ -20,20 +20,13 @@ from kubarium.controllers.controller import (
     Controller,
     NotYet,
     children_and_orphans,
-    namespace_is_going,
 )
-from kubarium.controllers.expectations import Expectations
 from kubarium.controllers.refs import (
-    adoption_patch,
     controller_of,
     controller_reference,
     controller_uid,
-    plan_claims,
-    release_patch,
 )
 from kubarium.controllers.views import REPLICASETS, REPLICATIONCONTROLLERS, ReplicaSet, ReplicationController
-from kubarium.machinery.client import PatchType
-from kubarium.machinery.errors import ApiError, InternalError, NotFound, ServiceUnavailable, Timeout
 from kubarium.machinery.informer import Informer
 from kubarium.machinery.objects import ObjectKey, Pod
 from kubarium.machinery.resources import PODS, Resource
@@ -42,10 +35,6 @@ from kubarium.machinery.times import format_timestamp, parse_timestamp
 
 BURST = 500
 """At most this many pods are created or deleted in one sync."""
-RECHECK_S = 5.0
-"""A pod that was gone again before a relist shows in no event: after this time the cache is asked once more."""
-UNANSWERED = (ServiceUnavailable, Timeout, InternalError)
-"""A write that failed with these may have been done."""
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 
 
@@ -183,16 +172,6 @@ def next_available_in(rs: Replicas, owned: Iterable[Pod], now: float) -> float |
     return min((wait for wait in waits if wait), default=None)
 
 
-def slow_start(count: int) -> list[int]:
-    """Batch sizes 1, 2, 4, ... that sum to `count`: a template that is refused is refused once, not `count` times."""
-    sizes, size = [], 1
-    while count > 0:
-        sizes.append(min(size, count))
-        count -= size
-        size *= 2
-    return sizes
-
-
 class ReplicaSetController(Controller[ObjectKey]):
     name = "replicaset-controller"
     kind: ClassVar[Resource[Any]] = REPLICASETS
@@ -201,15 +180,13 @@ class ReplicaSetController(Controller[ObjectKey]):
         super().__init__(context)
         self.replicasets: Informer[Replicas] = context.informers.of(self.kind)
         self.pods = context.informers.of(PODS)
-        self.expectations = Expectations(self.pods)
-        self._unsure: set[str] = set()  # uids of ReplicaSets with a creation that was not answered
+        self.children = Children(self.api, self.events, self.pods, self.kind)
         self.replicasets.on_change(self._replicaset_changed)
         self.pods.on_change(self._pod_changed)
 
     def _replicaset_changed(self, old: Replicas | None, new: Replicas | None) -> None:
         if old is not None and (new is None or new.metadata.uid != old.metadata.uid):
-            self.expectations.forget(old.metadata.uid)
-            self._unsure.discard(old.metadata.uid)
+            self.children.forget(old.metadata.uid)
         if (changed := new or old) is not None:
             self.queue.add(changed.key)
 
@@ -227,12 +204,11 @@ class ReplicaSetController(Controller[ObjectKey]):
         rs = self.replicasets.get(key)
         if rs is None:
             return
-        if rs.metadata.uid in self._unsure:
-            await self._find_out(rs)
-        if not self.expectations.satisfied(rs.metadata.uid):
+        if not await self.children.settled(rs):
             self.queue.add_after(key, RECHECK_S)  # the pods that the cache lacks bring us back, or were never shown
             return
-        owned = await self._claim(rs)
+        candidates = children_and_orphans(self.pods, rs)
+        owned = await self.children.claim(rs, rs.spec.selector, (p for p in candidates if podutil.is_active(p)))
         now = self.clock()
         failure = await self._apply(rs, plan_pods(rs, owned, self._siblings(rs, owned), now))
         await self._write_status(rs, plan_status(rs, owned, failure, now))
@@ -240,37 +216,6 @@ class ReplicaSetController(Controller[ObjectKey]):
             self.queue.add_after(key, wait_s)
         if failure is not None:
             raise NotYet(failure[1])
-
-    async def _find_out(self, rs: Replicas) -> None:
-        """Ask the API server itself for pods that were made without our hearing of it, and expect them."""
-        for pod in (await self.api.list(PODS, rs.metadata.namespace)).items:
-            if controller_uid(pod) == rs.metadata.uid and self.pods.get(pod.key) is None:
-                self.expectations.created(rs.metadata.uid, pod.key, pod.metadata.uid, pod.metadata.resource_version)
-        self._unsure.discard(rs.metadata.uid)
-
-    async def _claim(self, rs: Replicas) -> list[Pod]:
-        candidates = children_and_orphans(self.pods, rs)
-        claims = plan_claims(rs, rs.spec.selector, (pod for pod in candidates if podutil.is_active(pod)))
-        owned = list(claims.owned)
-        for pod in claims.release:
-            patch = release_patch([rs.metadata.uid], pod)
-            await self._patch_pod(pod, patch)
-        if claims.adopt and await self._still_there(rs):
-            for pod in claims.adopt:
-                await self._patch_pod(pod, adoption_patch(rs, pod))
-                owned.append(pod)
-        return owned
-
-    async def _still_there(self, rs: Replicas) -> bool:
-        """Ask the API server itself before adopting: a cache may show an owner that is gone."""
-        try:
-            fresh = await self.api.get(self.kind, rs.metadata.name, rs.metadata.namespace)
-        except NotFound:
-            return False
-        return fresh.metadata.uid == rs.metadata.uid and not fresh.metadata.deletion_timestamp
-
-    async def _patch_pod(self, pod: Pod, patch: dict[str, Any]) -> None:
-        await self.api.patch(PODS, pod.metadata.name, patch, pod.metadata.namespace, patch_type=PatchType.STRATEGIC)
 
     def _siblings(self, rs: Replicas, owned: Sequence[Pod]) -> list[Pod]:
         parent = controller_uid(rs)
@@ -281,39 +226,10 @@ class ReplicaSetController(Controller[ObjectKey]):
 
     async def _apply(self, rs: Replicas, plan: Plan) -> tuple[str, str] | None:
         """Create or delete; the reason and message of the first failure."""
-        for size in slow_start(plan.create):
-            results = await asyncio.gather(*(self._create(rs) for _ in range(size)))
-            if message := next(filter(None, results), ""):
-                return "FailedCreate", message
-        results = await asyncio.gather(*(self._delete(rs, pod) for pod in plan.delete))
-        message = next(filter(None, results), "")
+        if message := await self.children.create(rs, [pod_from_template(rs)] * plan.create):
+            return "FailedCreate", message
+        message = await self.children.delete(rs, plan.delete)
         return ("FailedDelete", message) if message else None
-
-    async def _create(self, rs: Replicas) -> str:
-        try:
-            pod = await self.api.create(PODS, pod_from_template(rs), rs.metadata.namespace)
-        except ApiError as err:
-            if namespace_is_going(err):
-                return ""
-            if isinstance(err, UNANSWERED):
-                self._unsure.add(rs.metadata.uid)
-            self.events.event(rs, "Warning", "FailedCreate", f"Error creating: {err}")
-            return str(err)
-        self.expectations.created(rs.metadata.uid, pod.key, pod.metadata.uid, pod.metadata.resource_version)
-        self.events.event(rs, "Normal", "SuccessfulCreate", f"Created pod: {pod.metadata.name}")
-        return ""
-
-    async def _delete(self, rs: Replicas, pod: Pod) -> str:
-        try:
-            await self.api.delete(PODS, pod.metadata.name, pod.metadata.namespace, uid=pod.metadata.uid)
-        except NotFound:
-            return ""
-        except ApiError as err:
-            self.events.event(rs, "Warning", "FailedDelete", f"Error deleting: {err}")
-            return str(err)
-        self.expectations.deleted(rs.metadata.uid, pod.key, pod.metadata.uid)
-        self.events.event(rs, "Normal", "SuccessfulDelete", f"Deleted pod: {pod.metadata.name}")
-        return ""
 
     async def _write_status(self, rs: Replicas, status: dict[str, Any]) -> None:
         if same_status(rs, status):

@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import pytest
 
+from kubarium.controllers.children import slow_start
 from kubarium.controllers.config import Config
 from kubarium.controllers.controller import Context, Informers, NotYet
 from kubarium.controllers.expectations import Expectations
@@ -16,7 +17,6 @@ from kubarium.controllers.replicaset import (
     plan_status,
     pod_from_template,
     rank_for_deletion,
-    slow_start,
 )
 from kubarium.machinery.client import Api
 from kubarium.machinery.errors import ServiceUnavailable

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any
 
 from kubarium.controllers import pods as podutil
+from kubarium.controllers.children import RECHECK_S, Children
 from kubarium.controllers.controller import (
     BY_NAMESPACE,
     Context,
     Controller,
     NotYet,
     children_and_orphans,
-    namespace_is_going,
 )
 from kubarium.controllers.daemonsets.plan import (
     REVISION,
@@ -28,13 +27,9 @@ from kubarium.controllers.daemonsets.plan import (
     same_status,
     template_pod,
 )
-from kubarium.controllers.expectations import Expectations
 from kubarium.controllers.history import HASH, Historian
-from kubarium.controllers.refs import adoption_patch, controller_of, plan_claims, release_patch
-from kubarium.controllers.replicaset import RECHECK_S, slow_start
+from kubarium.controllers.refs import controller_of
 from kubarium.controllers.setviews import CONTROLLERREVISIONS, DAEMONSETS, DaemonSet
-from kubarium.machinery.client import PatchType
-from kubarium.machinery.errors import ApiError, NotFound
 from kubarium.machinery.objects import Node, ObjectKey, Pod
 from kubarium.machinery.resources import NODES, PODS
 from kubarium.machinery.selectors import matches
@@ -52,7 +47,7 @@ class DaemonSetController(Controller[ObjectKey]):
         self.sets = context.informers.of(DAEMONSETS)
         self.nodes = context.informers.of(NODES)
         self.pods = context.informers.of(PODS)
-        self.expectations = Expectations(self.pods)
+        self.children = Children(self.api, self.events, self.pods, DAEMONSETS)
         self.historian = Historian(context.api, context.informers.of(CONTROLLERREVISIONS))
         self._failures: dict[tuple[str, str], tuple[int, float]] = {}  # (set, node) -> how often, and when last
         self.sets.on_change(self._set_changed)
@@ -61,7 +56,7 @@ class DaemonSetController(Controller[ObjectKey]):
 
     def _set_changed(self, old: DaemonSet | None, new: DaemonSet | None) -> None:
         if old is not None and (new is None or new.metadata.uid != old.metadata.uid):
-            self.expectations.forget(old.metadata.uid)
+            self.children.forget(old.metadata.uid)
             gone = old.metadata.uid
             self._failures = {key: value for key, value in self._failures.items() if key[0] != gone}
         if new is not None:
@@ -90,7 +85,8 @@ class DaemonSetController(Controller[ObjectKey]):
         found = self.sets.get(key)
         if found is None or found.metadata.deletion_timestamp:
             return
-        pods = await self._claim(found)
+        candidates = children_and_orphans(self.pods, found)
+        pods = await self.children.claim(found, found.spec.selector, candidates)
         history = await self.historian.history(found)
         revision = history.update.metadata.labels.get(HASH, "")
         template = template_pod(found)
@@ -100,7 +96,7 @@ class DaemonSetController(Controller[ObjectKey]):
             by_node.setdefault(node_of(pod), []).append(pod)
         world = World(found, fits, by_node, revision, self.clock())
         failure = ""
-        if self.expectations.satisfied(found.metadata.uid):
+        if await self.children.settled(found):
             plan = plan_nodes(world)
             failure = await self._apply(found, plan if not plan.nothing else plan_update(world), revision)
         else:
@@ -117,40 +113,11 @@ class DaemonSetController(Controller[ObjectKey]):
         if failure:
             raise NotYet(failure)
 
-    async def _claim(self, found: DaemonSet) -> list[Pod]:
-        claims = plan_claims(found, found.spec.selector, children_and_orphans(self.pods, found))
-        owned = list(claims.owned)
-        for pod in claims.release:
-            await self._patch(pod, release_patch([found.metadata.uid], pod))
-        if claims.adopt and await self._still_there(found):
-            for pod in claims.adopt:
-                await self._patch(pod, adoption_patch(found, pod))
-                owned.append(pod)
-        return owned
-
-    async def _still_there(self, found: DaemonSet) -> bool:
-        try:
-            fresh = await self.api.get(DAEMONSETS, found.metadata.name, found.metadata.namespace)
-        except NotFound:
-            return False
-        return fresh.metadata.uid == found.metadata.uid and not fresh.metadata.deletion_timestamp
-
-    async def _patch(self, pod: Pod, patch: dict[str, Any]) -> None:
-        await self.api.patch(PODS, pod.metadata.name, patch, pod.metadata.namespace, patch_type=PatchType.STRATEGIC)
-
     async def _apply(self, found: DaemonSet, plan: Plan, revision: str) -> str:
         """The message of the first thing that went wrong."""
-        delete = [*plan.delete, *self._due(found, plan.ended)]
-        results = await asyncio.gather(*(self._delete(found, pod) for pod in delete))
-        if message := next(filter(None, results), ""):
+        if message := await self.children.delete(found, [*plan.delete, *self._due(found, plan.ended)]):
             return message
-        waiting = list(plan.create)
-        for size in slow_start(len(waiting)):
-            batch, waiting = waiting[:size], waiting[size:]
-            results = await asyncio.gather(*(self._create(found, node, revision) for node in batch))
-            if message := next(filter(None, results), ""):
-                return message
-        return ""
+        return await self.children.create(found, [pod_of(found, node, revision) for node in plan.create])
 
     def _due(self, found: DaemonSet, ended: Sequence[Pod]) -> list[Pod]:
         """Of the pods that have ended, those whose place may be taken now."""
@@ -174,31 +141,6 @@ class DaemonSetController(Controller[ObjectKey]):
             self.events.event(found, "Warning", "FailedDaemonPod", text)
             due.append(pod)
         return due
-
-    async def _create(self, found: DaemonSet, node: str, revision: str) -> str:
-        try:
-            pod = await self.api.create(PODS, pod_of(found, node, revision), found.metadata.namespace)
-        except ApiError as err:
-            if namespace_is_going(err):
-                return ""
-            self.events.event(found, "Warning", "FailedCreate", f"Error creating: {err}")
-            return str(err)
-        meta = pod.metadata
-        self.expectations.created(found.metadata.uid, pod.key, meta.uid, meta.resource_version)
-        self.events.event(found, "Normal", "SuccessfulCreate", f"Created pod: {meta.name}")
-        return ""
-
-    async def _delete(self, found: DaemonSet, pod: Pod) -> str:
-        try:
-            await self.api.delete(PODS, pod.metadata.name, pod.metadata.namespace, uid=pod.metadata.uid)
-        except NotFound:
-            return ""
-        except ApiError as err:
-            self.events.event(found, "Warning", "FailedDelete", f"Error deleting: {err}")
-            return str(err)
-        self.expectations.deleted(found.metadata.uid, pod.key, pod.metadata.uid)
-        self.events.event(found, "Normal", "SuccessfulDelete", f"Deleted pod: {pod.metadata.name}")
-        return ""
 
     async def _write_status(self, found: DaemonSet, status: dict[str, Any]) -> None:
         meta = found.metadata

@@ -6,15 +6,14 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from kubarium.controllers.children import RECHECK_S, Children
 from kubarium.controllers.controller import (
     BY_NAMESPACE,
     Context,
     Controller,
     NotYet,
     children_and_orphans,
-    namespace_is_going,
 )
-from kubarium.controllers.expectations import Expectations
 from kubarium.controllers.jobs.indexes import (
     FAILURES,
     IGNORED_FAILURES,
@@ -35,9 +34,8 @@ from kubarium.controllers.jobs.plan import (
 from kubarium.controllers.jobs.policies import Backoff, judge_failure
 from kubarium.controllers.jobs.views import JOBS, Job
 from kubarium.controllers.refs import adoption_patch, controller_of, controller_reference, plan_claims, release_patch
-from kubarium.controllers.replicaset import RECHECK_S, slow_start
 from kubarium.machinery.client import PatchType
-from kubarium.machinery.errors import ApiError, NotFound
+from kubarium.machinery.errors import NotFound
 from kubarium.machinery.objects import ObjectKey, Pod
 from kubarium.machinery.resources import PODS
 from kubarium.machinery.selectors import matches
@@ -103,7 +101,7 @@ class JobController(Controller[ObjectKey]):
         super().__init__(context)
         self.jobs = context.informers.of(JOBS)
         self.pods = context.informers.of(PODS)
-        self.expectations = Expectations(self.pods)
+        self.children = Children(self.api, self.events, self.pods, JOBS)
         self._backoffs: dict[str, Backoff] = {}
         self._released: dict[str, set[str]] = {}  # by uid of the Job: pods whose finalizer the cache may still show
         self.jobs.on_change(self._job_changed)
@@ -119,7 +117,7 @@ class JobController(Controller[ObjectKey]):
             self.queue.add(changed.key)
 
     def _forget(self, job: Job) -> None:
-        self.expectations.forget(job.metadata.uid)
+        self.children.forget(job.metadata.uid)
         self._backoffs.pop(job.metadata.uid, None)
         self._released.pop(job.metadata.uid, None)
 
@@ -146,7 +144,7 @@ class JobController(Controller[ObjectKey]):
             return
         pods = await self._claim(job)
         view = View(job, pods, self._still_released(job, pods), self.clock())
-        settled = self.expectations.satisfied(job.metadata.uid)
+        settled = await self.children.settled(job)
         plan = plan_job(view, self._backoffs.get(job.metadata.uid, Backoff()), settled=settled)
         failure = await self._apply(job, plan)
         await self._write_down(view, plan)
@@ -204,39 +202,8 @@ class JobController(Controller[ObjectKey]):
 
     async def _apply(self, job: Job, plan: Plan) -> str:
         """Make and delete pods; the message of the first failure."""
-        waiting = list(plan.create)
-        for size in slow_start(len(waiting)):
-            batch, waiting = waiting[:size], waiting[size:]
-            results = await asyncio.gather(*(self._create(job, index, plan.numbers) for index in batch))
-            if message := next(filter(None, results), ""):
-                return message
-        results = await asyncio.gather(*(self._delete(job, pod) for pod in plan.delete))
-        return next(filter(None, results), "")
-
-    async def _create(self, job: Job, index: int | None, numbers: Numbers) -> str:
-        try:
-            pod = await self.api.create(PODS, pod_of(job, index, numbers), job.metadata.namespace)
-        except ApiError as err:
-            if namespace_is_going(err):
-                return ""
-            self.events.event(job, "Warning", "FailedCreate", f"Error creating: {err}")
-            return str(err)
-        meta = pod.metadata
-        self.expectations.created(job.metadata.uid, pod.key, meta.uid, meta.resource_version)
-        self.events.event(job, "Normal", "SuccessfulCreate", f"Created pod: {meta.name}")
-        return ""
-
-    async def _delete(self, job: Job, pod: Pod) -> str:
-        try:
-            await self.api.delete(PODS, pod.metadata.name, pod.metadata.namespace, uid=pod.metadata.uid)
-        except NotFound:
-            return ""
-        except ApiError as err:
-            self.events.event(job, "Warning", "FailedDelete", f"Error deleting: {err}")
-            return str(err)
-        self.expectations.deleted(job.metadata.uid, pod.key, pod.metadata.uid)
-        self.events.event(job, "Normal", "SuccessfulDelete", f"Deleted pod: {pod.metadata.name}")
-        return ""
+        bodies = [pod_of(job, index, plan.numbers) for index in plan.create]
+        return await self.children.create(job, bodies) or await self.children.delete(job, plan.delete)
 
     async def _release(self, pod: Pod) -> None:
         kept = {"$deleteFromPrimitiveList/finalizers": [FINALIZER], "uid": pod.metadata.uid}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kubarium.controllers import pods as podutil
+from kubarium.controllers.children import Children
 from kubarium.controllers.controller import (
     BY_NAMESPACE,
     Context,
@@ -14,7 +15,7 @@ from kubarium.controllers.controller import (
     namespace_is_going,
 )
 from kubarium.controllers.history import Historian, History, template_of
-from kubarium.controllers.refs import adoption_patch, controller_of, plan_claims, release_patch
+from kubarium.controllers.refs import controller_of
 from kubarium.controllers.setviews import CONTROLLERREVISIONS, STATEFULSETS, StatefulSet
 from kubarium.controllers.statefulsets.plan import (
     POD_INDEX,
@@ -47,6 +48,7 @@ class StatefulSetController(Controller[ObjectKey]):
         self.sets = context.informers.of(STATEFULSETS)
         self.pods = context.informers.of(PODS)
         self.claims = context.informers.of(CLAIMS)
+        self.children = Children(self.api, self.events, self.pods, STATEFULSETS)
         self.historian = Historian(context.api, context.informers.of(CONTROLLERREVISIONS))
         self.sets.on_change(self._set_changed)
         self.pods.on_change(self._pod_changed)
@@ -90,25 +92,7 @@ class StatefulSetController(Controller[ObjectKey]):
     async def _claim(self, found: StatefulSet) -> list[Pod]:
         """Only pods with a name of the set are its own."""
         candidates = [p for p in children_and_orphans(self.pods, found) if ordinal_of(found, p) is not None]
-        claims = plan_claims(found, found.spec.selector, candidates)
-        owned = list(claims.owned)
-        for pod in claims.release:
-            await self._patch(pod, release_patch([found.metadata.uid], pod))
-        if claims.adopt and await self._still_there(found):
-            for pod in claims.adopt:
-                await self._patch(pod, adoption_patch(found, pod))
-                owned.append(pod)
-        return owned
-
-    async def _still_there(self, found: StatefulSet) -> bool:
-        try:
-            fresh = await self.api.get(STATEFULSETS, found.metadata.name, found.metadata.namespace)
-        except NotFound:
-            return False
-        return fresh.metadata.uid == found.metadata.uid and not fresh.metadata.deletion_timestamp
-
-    async def _patch(self, pod: Pod, patch: dict[str, Any]) -> None:
-        await self.api.patch(PODS, pod.metadata.name, patch, pod.metadata.namespace, patch_type=PatchType.STRATEGIC)
+        return await self.children.claim(found, found.spec.selector, candidates)
 
     async def _apply(self, found: StatefulSet, pods: list[Pod], plan: Plan, history: History) -> str:
         """The message of the first thing that went wrong."""
@@ -118,7 +102,7 @@ class StatefulSetController(Controller[ObjectKey]):
                 return message
         for pod in plan.mend:
             labels = {POD_NAME: pod.metadata.name, POD_INDEX: str(ordinal_of(found, pod))}
-            await self._patch(pod, {"metadata": {"uid": pod.metadata.uid, "labels": labels}})
+            await self.children.patch(pod, {"metadata": {"uid": pod.metadata.uid, "labels": labels}})
         for pod in plan.delete:
             if message := await self._delete(found, pod):
                 return message
