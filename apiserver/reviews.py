@@ -21,9 +21,10 @@ from apiserver.fieldmanager.updates import track_create
 from apiserver.registry.base import Object, ResourceDef
 from apiserver.registry.faults import Faults
 from apiserver.request import Request, User, WriteOptions, Written
-from kubarium.machinery.errors import BadRequest, Invalid
+from kubarium.machinery.errors import ApiError, BadRequest, Invalid
 from kubarium.machinery.times import format_timestamp
 
+_SYSTEM_FIELDS = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink")
 AUTHENTICATION, AUTHORIZATION = "authentication.k8s.io", "authorization.k8s.io"
 
 
@@ -58,11 +59,20 @@ class Reviews:
         """The review with its status. Raises BadRequest, Invalid."""
         options.check_write("CreateOptions", wanted)
         review, warnings = decode.decode(body, content_type, request.resource, field_validation=wanted.field_validation)
+        try:
+            answer = self._judge(request, review, wanted)
+        except ApiError as err:
+            err.warnings = (*err.warnings, *warnings)
+            raise
+        return Written(orjson.dumps(answer), created=True, warnings=tuple(warnings))
+
+    def _judge(self, request: Request, review: Object, wanted: WriteOptions) -> Object:
         objectmeta.match_namespace(review, request.resource, request.namespace)
+        for field in _SYSTEM_FIELDS:
+            review["metadata"].pop(field, None)
         manager = manager_name(wanted.field_manager, wanted.user_agent)
         track_create(request.resource, review, manager, format_timestamp(self._clock()))
-        answer = self._answer(request, review)
-        return Written(orjson.dumps(answer), created=True, warnings=tuple(warnings))
+        return self._answer(request, review)
 
     def _answer(self, request: Request, review: Object) -> Object:
         kind, spec = request.resource.kind, review.get("spec") or {}

@@ -228,8 +228,10 @@ class Writer:
         with self._reserved(job, key, obj, None) as reserved:
             self._prepare_new(job, obj)
             strategy.default(obj)
-            check(resource, obj, strategy.validate(obj), job.empty)
-            await self._admission.validate(job.attributes(CREATE, name, obj, None))
+            attributes = job.attributes(CREATE, name, obj, None)
+            if causes := strategy.validate(obj):
+                check(resource, obj, [*await self._admission.causes(attributes), *causes], job.empty)
+            await self._admission.validate(attributes)
             job.warnings.extend(strategy.warnings(obj, None))
             if job.dry_run:
                 if await self._state.current(resource, job.request.namespace, name):

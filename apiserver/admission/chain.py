@@ -60,6 +60,12 @@ class Plugin:
     async def validate(self, attributes: Attributes) -> None:
         """Raise an ApiError where the write may not be."""
 
+    async def causes(self, attributes: Attributes) -> Sequence[StatusCause]:
+        """What `validate` would find, to be told before what else is wrong with the object: some plugins are a part of
+        the validation upstream.
+        """
+        return ()
+
 
 class Chain:
     """Plugins in order, with the ones that matter to a kind of write looked up once."""
@@ -76,6 +82,11 @@ class Chain:
     async def validate(self, attributes: Attributes) -> None:
         for plugin in self._of(self._validating, attributes, "validate"):
             await plugin.validate(attributes)
+
+    async def causes(self, attributes: Attributes) -> list[StatusCause]:
+        """What comes before the faults that were found in an object."""
+        found = self._of(self._validating, attributes, "validate")
+        return [cause for plugin in found for cause in await plugin.causes(attributes)]
 
     def _of(self, known: dict[_Key, tuple[Plugin, ...]], attributes: Attributes, method: str) -> tuple[Plugin, ...]:
         request = attributes.request

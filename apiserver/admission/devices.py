@@ -38,6 +38,10 @@ class DeviceAccess(Plugin):
         return (subresource, operation) in (("", CREATE), ("status", UPDATE))
 
     async def validate(self, attributes: Attributes) -> None:
+        if faults := await self.causes(attributes):
+            raise Invalid.of(GROUP, attributes.resource.kind, attributes.name, faults)
+
+    async def causes(self, attributes: Attributes) -> Faults:
         assert attributes.obj is not None
         faults, obj = Faults(), attributes.obj
         if attributes.old is None:
@@ -48,8 +52,7 @@ class DeviceAccess(Plugin):
                 await self._check_admin(attributes, _admin_result(obj), faults)
             self._check_binding(attributes, obj, attributes.old, faults)
             self._check_devices(attributes, obj, attributes.old, faults)
-        if faults:
-            raise Invalid.of(GROUP, attributes.resource.kind, attributes.name, faults)
+        return faults
 
     async def _check_admin(self, attributes: Attributes, path: str, faults: Faults) -> None:
         if not path:

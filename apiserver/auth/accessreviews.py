@@ -15,7 +15,8 @@ from apiserver.request import User
 from kubarium.machinery.selectors import parse_fields, parse_labels
 
 LOCAL, SELF = "LocalSubjectAccessReview", "SelfSubjectAccessReview"
-_METADATA = ("name", "generateName", "namespace", "labels", "annotations", "ownerReferences", "finalizers")
+_METADATA = ("name", "generateName", "namespace", "resourceVersion", "generation", "labels", "annotations")
+_METADATA += ("ownerReferences", "finalizers", "managedFields")
 _RESOURCE, _OTHER = "resourceAttributes", "nonResourceAttributes"
 _FIELD_OPERATORS = {"In": "=", "NotIn": "!="}
 _LABEL_OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist")
@@ -54,8 +55,14 @@ def _check_metadata(kind: str, review: Object, faults: Faults) -> None:
     text = "must be empty except for namespace" if kind == LOCAL else "must be empty"
     allowed = {"managedFields", "namespace"} if kind == LOCAL else {"managedFields"}
     if any(value for key, value in metadata.items() if key not in allowed):
-        ordered = {key: metadata[key] for key in (*_METADATA, "managedFields") if metadata.get(key)}
+        ordered = {key: metadata[key] for key in _METADATA if metadata.get(key)}
+        if entries := ordered.get("managedFields"):
+            ordered["managedFields"] = [{**entry, "fieldsV1": _sorted(entry["fieldsV1"])} for entry in entries]
         faults.invalid("metadata", ordered, text)
+
+
+def _sorted(fields: Object) -> Object:
+    return {key: _sorted(fields[key]) for key in sorted(fields)}
 
 
 def _check_selector(selector: Object, path: str, check: Callable[[Object, str, Faults], None], faults: Faults) -> None:

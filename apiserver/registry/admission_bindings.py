@@ -19,7 +19,7 @@ from apiserver.registry.base import Column, Object, ResourceDef, Strategy
 from apiserver.registry.cells import AGE, NAME, UNSET, at, field
 from apiserver.registry.faults import Faults
 from apiserver.registry.labels import check_selector
-from apiserver.registry.meta import check_meta, counting, creating, first_generation, updating
+from apiserver.registry.meta import check_accessor, counting, creating, first_generation, updating
 
 _ACTIONS = ("Audit", "Deny", "Warn")
 _NOT_FOUND_ACTIONS = ("Deny", "Allow")
@@ -31,7 +31,7 @@ def _default(obj: Object) -> None:
 
 
 def _check_common(obj: Object, faults: Faults) -> None:
-    check_meta(obj, False, names.name_is_subdomain, faults)
+    check_accessor(obj.get("metadata") or {}, False, names.name_is_subdomain, faults)
     spec = obj["spec"]
     if policy := spec.get("policyName"):
         faults.each("spec.policyName", policy, names.name_is_subdomain(policy))

@@ -23,7 +23,7 @@ from apiserver.registry.cells import AGE, NAME, UNSET, at
 from apiserver.registry.conditions import check_conditions as check_status_conditions
 from apiserver.registry.faults import Faults, inner
 from apiserver.registry.meta import (
-    check_meta,
+    check_accessor,
     counting,
     creating,
     first_generation,
@@ -56,7 +56,7 @@ def _default(obj: Object) -> None:
 
 def _check_matching(obj: Object, old: Object | None, expressions: Expressions, faults: Faults) -> None:
     """Everything in front of what the policy does: failure policy, parameters, rules, conditions, variables."""
-    check_meta(obj, False, names.name_is_subdomain, faults)
+    check_accessor(obj.get("metadata") or {}, False, names.name_is_subdomain, faults)
     spec = obj["spec"]
     if (policy := spec.get("failurePolicy")) is None:
         faults.required("spec.failurePolicy")

@@ -9,7 +9,7 @@ from apiserver.registry import names
 from apiserver.registry.base import Column, Object, ResourceDef, Strategy
 from apiserver.registry.cells import AGE, NAME, at
 from apiserver.registry.faults import Faults
-from apiserver.registry.meta import check_accessor_update, check_meta, creating, keep_status, status_alone, updating
+from apiserver.registry.meta import check_accessor_update, check_accessor, creating, keep_status, status_alone, updating
 
 _MAX_GROUP_PRIORITY, _MAX_VERSION_PRIORITY = 20000, 1000
 _STATUSES = ("True", "False", "Unknown")
@@ -48,7 +48,7 @@ def _check(obj: Object, faults: Faults) -> None:
             return found
         return [] if name == wanted else [f'must be `spec.version+"."+spec.group`: "{wanted}"']
 
-    check_meta(obj, False, name_check, faults)
+    check_accessor(obj.get("metadata") or {}, False, name_check, faults)
     if group:
         faults.each("spec.group", group, names.dns1123_subdomain(group))
     elif version != "v1":

@@ -6,7 +6,7 @@ from apiserver.registry import names
 from apiserver.registry.base import Column, Object, ResourceDef, Strategy
 from apiserver.registry.cells import AGE, NAME, at, field
 from apiserver.registry.faults import Faults
-from apiserver.registry.meta import check_meta, check_meta_update, creating, keep_generation, updating
+from apiserver.registry.meta import check_accessor, check_accessor_update, creating, keep_generation, updating
 
 _ELECTION = ("strategy", "preferredHolder")  # of coordinated leader election, a feature that is off
 
@@ -31,12 +31,12 @@ def _check_spec(obj: Object, faults: Faults) -> None:
 
 
 def _check(obj: Object, faults: Faults) -> None:
-    check_meta(obj, True, names.name_is_subdomain, faults)
+    check_accessor(obj.get("metadata") or {}, True, names.name_is_subdomain, faults)
     _check_spec(obj, faults)
 
 
 def _check_update(new: Object, old: Object, faults: Faults) -> None:
-    check_meta_update(new, old, faults)
+    check_accessor_update(new, old, faults)
     _check_spec(new, faults)
 
 

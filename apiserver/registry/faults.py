@@ -108,10 +108,11 @@ class Faults(list[StatusCause]):
 
 
 def shown_as_sent(causes: Sequence[StatusCause], empty: Sequence[shape.Empty]) -> Sequence[StatusCause]:
-    """The causes, with null as the empty list or map that the client sent at that place or in a field of it."""
+    """The causes, with null as the empty list or map that the client sent at that place."""
     if not empty:
         return causes
-    values = {one.path.rpartition(".")[0]: one.value for one in empty} | {one.path: one.value for one in empty}
+    values = {one.path: one.value for one in empty}
+    values |= {"spec": one.value for one in empty if one.path == "spec.rules"}  # an Ingress
     return [_as_sent(cause, values) for cause in causes]
 
 

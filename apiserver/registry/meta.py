@@ -96,7 +96,7 @@ def _check_maps(meta: Mapping[str, Any], faults: Faults) -> None:
 
 
 def check_meta(obj: Object, namespaced: bool, name_check: names.NameCheck, faults: Faults) -> None:
-    """What the validation of a built-in kind asks of its metadata."""
+    """What the validation of most built-in kinds asks of its metadata; the others ask `check_accessor` alone."""
     meta = obj.get("metadata") or {}
     check_accessor(meta, namespaced, name_check, faults)
     _check_finalizer_names(meta, faults)

@@ -9,8 +9,8 @@ from apiserver.registry.faults import Faults, inner
 from apiserver.registry.meta import (
     check_immutable,
     check_labels,
-    check_meta,
-    check_meta_update,
+    check_accessor,
+    check_accessor_update,
     creating,
     keep_generation,
     updating,
@@ -23,7 +23,7 @@ _TOLERATION_KEYS = ("key", "operator", "value", "effect")
 
 
 def _check(obj: Object, faults: Faults) -> None:
-    check_meta(obj, False, names.name_is_subdomain, faults)
+    check_accessor(obj.get("metadata") or {}, False, names.name_is_subdomain, faults)
     if handler := obj.get("handler"):
         faults.each("handler", handler, names.dns1123_label(handler))
     else:
@@ -46,7 +46,7 @@ def _check_tolerations(tolerations: list[Object], faults: Faults) -> None:
 
 def _check_update(new: Object, old: Object, faults: Faults) -> None:
     _check(new, faults)
-    check_meta_update(new, old, faults)
+    check_accessor_update(new, old, faults)
     check_immutable(new.get("handler"), old.get("handler"), "handler", faults)
 
 

@@ -6,14 +6,14 @@ Source: k8s.io/kubernetes/pkg/registry/core/node and pkg/apis/core/validation (o
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
-from itertools import pairwise
 
 from apiserver import gojson
 from apiserver.registry import addresses, names, resourcenames
 from apiserver.registry.base import Column, Object, ResourceDef, Strategy
 from apiserver.registry.cells import AGE, NAME, NONE, UNKNOWN, at
-from apiserver.registry.faults import Faults, inner
+from apiserver.registry.faults import Faults, inner, quoted
 from apiserver.registry.meta import check_meta, check_meta_update, creating, keep_status, status_only, updating
 from apiserver.registry.podspec_parts import check_effect
 
@@ -55,6 +55,13 @@ def _prepare_status(new: Object, old: Object) -> None:
 
 
 # --- validation
+
+_MAX_FEATURE_NAME = 253
+_FEATURE_NAME = re.compile(r"[A-Z][a-zA-Z0-9]*(/[a-zA-Z][a-zA-Z0-9]*)*").fullmatch
+_FEATURE_TEXT = (
+    "must start with an UpperCamelCase segment, with subsequent segments separated by '/' "
+    "(e.g., MyFeature or MyFeature/mySubFeature), and contain only alphanumeric characters and slashes"
+)
 
 
 def _check(obj: Object, faults: Faults) -> None:
@@ -119,11 +126,20 @@ def _check_amounts(obj: Object, faults: Faults) -> None:
 
 def _check_features(features: list[str], faults: Faults) -> None:
     path = "status.declaredFeatures"
-    for i, (feature, following) in enumerate(pairwise(features), 1):
+    for i, feature in enumerate(features):
+        if wrong := _feature_fault(feature):
+            faults.invalid(f"{path}[{i}]", feature, f"invalid feature name {quoted(feature)}: {wrong}")
+        following = features[i + 1] if i + 1 < len(features) else None
         if feature == following:
-            faults.duplicate(f"{path}[{i}]", following)
-        elif feature > following:
-            faults.invalid(f"{path}[{i}]", following, "list must be sorted alphabetically")
+            faults.duplicate(f"{path}[{i + 1}]", following)
+        elif following is not None and feature > following:
+            faults.invalid(f"{path}[{i + 1}]", following, "list must be sorted alphabetically")
+
+
+def _feature_fault(name: str) -> str:
+    if len(name) > _MAX_FEATURE_NAME:
+        return f"must be no more than {_MAX_FEATURE_NAME} characters"
+    return "" if _FEATURE_NAME(name) else _FEATURE_TEXT
 
 
 def _check_update(new: Object, old: Object, faults: Faults) -> None:

@@ -5,6 +5,8 @@ Source: Kubernetes API reference, Pod v1 (each field's default); k8s.io/kubernet
 
 from __future__ import annotations
 
+import re
+
 from apiserver.registry import resourcenames
 from apiserver.registry.base import Object
 from apiserver.registry.persistentvolumeclaims import default_spec as default_claim
@@ -13,6 +15,16 @@ from kubarium.machinery.resourcelists import HUGEPAGES, POD_LEVEL, container_sum
 _ABSENT_PROJECTIONS = ("clusterTrustBundle", "podCertificate")  # behind features that are off
 _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 _MODE = 0o644
+# A reference as the distribution project has it: what stands before the first slash is a host where it has a dot, a
+# colon or an upper-case letter, or is localhost.
+_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_HOST_PART = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
+_HOST = rf"(?:{_HOST_PART}(?:\.{_HOST_PART})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
+_TAG, _DIGEST = r"[\w][\w.-]{0,127}", r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}"
+_IMAGE = re.compile(
+    rf"(?:{_HOST}/)?(?P<name>{_PART}(?:/{_PART})*)(?::(?P<tag>{_TAG}))?(?:@(?P<digest>{_DIGEST}))?", re.ASCII
+).fullmatch
+_IDENTIFIER = re.compile("[a-f0-9]{64}").fullmatch
 _VOLUMES_WITH_MODE = ("secret", "configMap", "downwardAPI", "projected")
 _VOLUME_FIELDS: dict[str, Object] = {
     "hostPath": {"type": ""},
@@ -94,9 +106,11 @@ def _default_pod_resources(spec: Object, resources: Object) -> None:
 
 
 def _pull_policy(image: str) -> str:
-    """Always for `:latest`, said or implied; a digest alone never changes."""
-    name = image.rpartition("/")[2]
-    tag = "latest" if name and ":" not in name and "@" not in name else name.partition("@")[0].partition(":")[2]
+    """Always for `:latest`, said or implied; a digest alone never changes, and what is no image has no tag."""
+    found = _IMAGE(image)
+    if found is None or len(found["name"]) > 255 or _IDENTIFIER(image):
+        return "IfNotPresent"
+    tag = found["tag"] or ("" if found["digest"] else "latest")
     return "Always" if tag == "latest" else "IfNotPresent"
 
 

@@ -55,7 +55,6 @@ def _default_request(request: Object) -> None:
     if request["allocationMode"] == "ExactCount" and not request.get("count"):
         request["count"] = 1
 
-
     default_tolerations(request)
 
 
@@ -312,8 +311,13 @@ def _check_class_spec(spec: Object, faults: Faults) -> None:
         faults.invalid("spec.extendedResourceName", name, "must be a valid extended resource name")
 
 
+def _class_name(name: str, prefix: bool) -> list[str]:
+    """The beginning of a generated name is not looked at, only what comes of it."""
+    return [] if prefix else list(names.name_is_subdomain(name, False))
+
+
 def _check_class(obj: Object, faults: Faults) -> None:
-    check_meta(obj, False, names.name_is_subdomain, faults)
+    check_meta(obj, False, _class_name, faults)
     _check_class_spec(obj.get("spec") or {}, faults)
 
 

@@ -37,7 +37,7 @@ def _check_config_map(obj: Object, faults: Faults) -> None:
         faults.each(f"binaryData[{key}]", key, names.config_map_key(key))
     size = sum(len(v.encode()) for v in data.values()) + sum(len(v) * 3 // 4 for v in binary.values())
     if size > MAX_DATA_B:
-        faults.too_long("", MAX_DATA_B)
+        faults.too_long("[]", MAX_DATA_B)
 
 
 def _check_fixed(new: Object, old: Object, fields: tuple[str, ...], faults: Faults) -> None:

@@ -5,6 +5,7 @@ Source: k8s.io/kubernetes/pkg/apis/admissionregistration/validation, k8s.io/apis
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit
 
 from apiserver.registry import names
@@ -21,9 +22,9 @@ from apiserver.registry.admission_rules import (
 )
 from apiserver.registry.base import Column, Object, ResourceDef, Strategy
 from apiserver.registry.cells import AGE, NAME
-from apiserver.registry.faults import Faults
+from apiserver.registry.faults import Faults, quoted
 from apiserver.registry.labels import check_selector
-from apiserver.registry.meta import check_meta, counting, creating, first_generation, updating
+from apiserver.registry.meta import check_accessor, counting, creating, first_generation, updating
 
 _REVIEW_VERSIONS = ("v1", "v1beta1")
 _SIDE_EFFECTS = ("None", "NoneOnDryRun")
@@ -55,7 +56,7 @@ def _check_update(new: Object, old: Object, faults: Faults) -> None:
 
 
 def _check_new(obj: Object, old: Object | None, faults: Faults) -> None:
-    check_meta(obj, False, names.name_is_subdomain, faults)
+    check_accessor(obj.get("metadata") or {}, False, names.name_is_subdomain, faults)
     known = [hook.get("matchConditions") for hook in old.get("webhooks") or ()] if old else None
     same = known == [hook.get("matchConditions") for hook in obj.get("webhooks") or ()]
     seen: set[str] = set()
@@ -131,7 +132,34 @@ def _check_client(client: Object, path: str, faults: Faults) -> None:
         check_service(service or {}, f"{path}.service", faults)
 
 
+def _url_fault(url: str) -> str:
+    """What Go's net/url says of a text that is no URL; "" where it is one."""
+    bare = url.partition("#")[0]
+    if re.search(r"[\x00-\x1f\x7f]", bare):
+        return "net/url: invalid control character in URL"
+    if bare.startswith(":"):
+        return "missing protocol scheme"
+    scheme = re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:", bare)
+    rest = bare[scheme.end() :] if scheme else bare
+    if not scheme and ":" in rest.partition("/")[0] and not rest.startswith("/"):
+        return "first path segment in URL cannot contain colon"
+    if bad := re.search(r"%(?![0-9a-fA-F]{2}).{0,2}", rest.partition("?")[0]):
+        return f"invalid URL escape {quoted(bad.group())}"
+    host = rest[2:].partition("/")[0].partition("?")[0].rpartition("@")[2] if rest.startswith("//") else ""
+    if bad := re.search(r"[^\w.~%!$&'()*+,;=:\[\]<>\"-]", host, re.ASCII):
+        return f"invalid character {quoted(bad.group())} in host name"
+    if host.startswith("[") and "]" not in host:
+        return "missing ']' in host"
+    port = re.search(r":[^:\]]*$", host)
+    return (
+        f"invalid port {quoted(port.group())} after host" if port and not re.fullmatch(r":[0-9]*", port.group()) else ""
+    )
+
+
 def check_url(url: str, path: str, faults: Faults) -> None:
+    if wrong := _url_fault(url):
+        faults.required(path, f"url must be a valid URL: parse {quoted(url)}: {wrong}{_URL_FORM}")
+        return
     try:
         parts = urlsplit(url)
     except ValueError as err:
