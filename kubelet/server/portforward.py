@@ -66,7 +66,7 @@ class Channel:
     def __init__(self, channels: Channels, number: int) -> None:
         self._channels, self._number = channels, number
         self.inbox = Inbox()
-        self.read = self.inbox.read
+        self.read, self.broken = self.inbox.read, self.inbox.broken
 
     async def write(self, data: bytes) -> None:
         await self._channels.send(self._number, data)

@@ -50,6 +50,10 @@ class ClientStream(Protocol):
         """The next piece, b"" at the end. Raises StreamReset."""
         ...
 
+    async def broken(self) -> None:
+        """Return when the client has broken it off."""
+        ...
+
     async def write(self, data: bytes) -> None:
         """Raises ConnectionError where the client has gone."""
         ...
@@ -65,13 +69,13 @@ class Inbox:
     def __init__(self) -> None:
         self._pieces: deque[bytes] = deque()
         self._size = 0
-        self._ended = self._broken = False
-        self._news, self._room = asyncio.Event(), asyncio.Event()
+        self._ended = False
+        self._news, self._room, self._broken = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     @property
     def ended(self) -> bool:
         """Nothing more will be put in."""
-        return self._ended or self._broken
+        return self._ended or self._broken.is_set()
 
     async def put(self, data: bytes) -> None:
         """Raises TimeoutError when the reader has taken nothing for STALL_S."""
@@ -80,7 +84,7 @@ class Inbox:
         self._pieces.append(data)
         self._size += len(data)
         self._news.set()
-        while self._size > INBOX_LIMIT and not self._broken:
+        while self._size > INBOX_LIMIT and not self._broken.is_set():
             self._room.clear()
             await asyncio.wait_for(self._room.wait(), STALL_S)
 
@@ -90,16 +94,20 @@ class Inbox:
 
     def reset(self) -> None:
         """What has not been read is dropped."""
-        self._broken = True
+        self._broken.set()
         self._pieces.clear()
         self._size = 0
         self._news.set()
         self._room.set()
 
+    async def broken(self) -> None:
+        """Return when it has been reset."""
+        await self._broken.wait()
+
     async def read(self) -> bytes:
         """The next piece, b"" at the end. Raises StreamReset."""
         while not self._pieces:
-            if self._broken:
+            if self._broken.is_set():
                 raise StreamReset
             if self._ended:
                 return b""
@@ -201,10 +209,15 @@ async def _relay(connected: socket.socket, stream: ClientStream, *, half_close: 
             await stream.write(data)
         await stream.end()
 
+    async def broken() -> None:
+        await stream.broken()
+        raise StreamReset
+
     try:
         rising = asyncio.create_task(up(), name="portforward/up")
         falling = asyncio.create_task(down(), name="portforward/down")
-        await _both(rising, falling, half_close=half_close)
+        breaking = asyncio.create_task(broken(), name="portforward/broken")
+        await _joined(rising, falling, breaking, half_close=half_close)
         writer.close()
         async with asyncio.timeout(STALL_S):  # for what the pod has not read yet
             await writer.wait_closed()
@@ -214,20 +227,22 @@ async def _relay(connected: socket.socket, stream: ClientStream, *, half_close: 
         writer.transport.abort()
 
 
-async def _both(rising: asyncio.Task[None], falling: asyncio.Task[None], *, half_close: bool) -> None:
-    """Raises what the first one to fail raises; leaves neither running."""
-    waiting = {rising, falling}
+async def _joined(
+    rising: asyncio.Task[None], falling: asyncio.Task[None], breaking: asyncio.Task[None], *, half_close: bool
+) -> None:
+    """Until both directions have ended. Raises what the first task to fail raises; leaves none running."""
+    tasks = (rising, falling, breaking)
     try:
-        while waiting:
-            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        while not (rising.done() and falling.done()):
+            done, _ = await asyncio.wait([t for t in tasks if not t.done()], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
             if falling in done and not half_close:
                 return
     finally:
-        for task in (rising, falling):
+        for task in tasks:
             task.cancel()
-        await asyncio.wait((rising, falling))
-        for task in (rising, falling):
+        await asyncio.wait(tasks)
+        for task in tasks:
             if not task.cancelled():
                 task.exception()  # looked at: the first one has been raised

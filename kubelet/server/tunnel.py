@@ -35,7 +35,7 @@ class TunnelStream:
     def __init__(self, tunnel: Tunnel, number: int) -> None:
         self._tunnel, self.id = tunnel, number
         self.inbox = Inbox()
-        self.read = self.inbox.read
+        self.read, self.broken = self.inbox.read, self.inbox.broken
         self._ended = self._reset = False
 
     @property

@@ -53,7 +53,8 @@ def test_run_with_a_terminal_gives_its_size_and_its_exit_code(lab: Lab) -> None:
         terminal.type("stty size\n")
         terminal.expect("40 100")
         terminal.resize(33, 77)
-        eventually(lambda: terminal.type("stty size\n") or "33 77" in terminal.expect("\r\n/ #"), "the new size")
+        terminal.type("while [ \"$(stty size)\" != '33 77' ]; do :; done; echo it-$((6 * 7))\n")
+        terminal.expect("it-42")
         terminal.type("exit 3\n")
         assert terminal.wait() == 3
         assert 'pod "typed" deleted' in terminal.rest
