@@ -30,7 +30,7 @@ _BRACKETS = re.compile(rb"[\[\]{}]")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]").search
 _MEDIA_TEXT = "the body of the request was in an unknown format - accepted media types include: "
 _NO_PROTOBUF_TEXT = f"{_MEDIA_TEXT}application/json, application/yaml"
-_SCHEME = 'in scheme "pkg/api/legacyscheme/scheme.go:30"'
+SCHEME = 'in scheme "pkg/runtime/scheme.go:111"'
 TYPE_META = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
 _INTERNAL_NAMES = {"": "core", "discovery.k8s.io": "discovery", "networking.k8s.io": "networking"}
 
@@ -78,13 +78,19 @@ def typed(
     """Check a decoded value against the type that the resource has, and give it its written form."""
     if resource.custom is not None:
         return resource.custom.typed(value, field_validation, duplicates or [], body)
+    value = {} if value is None else value
     kind, api_version = type_meta(value, resource, body)
     group, _, version = api_version.rpartition("/")
     about = f'{kind} in version "{version}" cannot be handled as a {resource.kind}: '
-    name = schemas.type_name(group, version, kind)
+    if api_version.count("/") > 1:
+        raise unrecognized(resource, f"unexpected GroupVersion string: {api_version}", body)
+    name = "v1.List" if (api_version, kind) == ("v1", "List") else schemas.type_name(group, version, kind)
     if name is None:
-        raise BadRequest(f'{about}no kind "{kind}" is registered for version "{api_version}" {_SCHEME}')
+        raise BadRequest(f'{about}no kind "{kind}" is registered for version "{api_version}" {SCHEME}')
     if (group, version, kind) != (resource.group, resource.version, resource.kind):
+        if kind == resource.kind and (group == resource.group or kind == "Event"):
+            expected = f"does not match the expected API version ({resource.api_version})"
+            raise BadRequest(f"the API version in the data ({api_version}) {expected}")
         raise BadRequest(about + conversion_error(name, resource))
     report = shape.Report()
     obj = shape.struct(name).convert(value, "", report)

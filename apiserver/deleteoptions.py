@@ -22,8 +22,7 @@ def read(body: bytes, media_type: str) -> dict[str, Any]:
         raise BadRequest(str(err)) from err
     kind, version = value.get("kind") or KIND, value.get("apiVersion") or "meta.k8s.io/v1"
     if kind != KIND:
-        scheme = 'in scheme "pkg/runtime/scheme.go:111"'
-        raise BadRequest(f'no kind "{kind}" is registered for version "{version}" {scheme}')
+        raise BadRequest(f'no kind "{kind}" is registered for version "{version}" {decode.SCHEME}')
     report = shape.Report()
     options = shape.struct(TYPE).convert(value, "", report)
     if report.error:

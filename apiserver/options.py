@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from apiserver.registry.faults import quoted
 from apiserver.replies import unnamed_error
 from apiserver.request import DeleteOptions, ListOptions, WriteOptions
 from kubarium.machinery.errors import BadRequest, Invalid, StatusCause
@@ -247,7 +248,7 @@ def _unprintable(manager: str) -> list[StatusCause]:
     return [
         StatusCause(
             "FieldValueInvalid",
-            f"Invalid value: {json.dumps(manager)}: invalid character U+{ord(char):04X} (at position {at})",
+            f"Invalid value: {quoted(manager)}: invalid character U+{ord(char):04X} (at position {at})",
             "fieldManager",
         )
         for at, char in found

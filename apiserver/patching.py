@@ -27,7 +27,6 @@ from kubarium.machinery.errors import (
 JSON, MERGE = "application/json-patch+json", "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
 _KINDS = {"string": "string", "bool": "bool", "int32": "int32", "int64": "int64", "float": "float64"}
-_SCHEME = 'in scheme "pkg/runtime/scheme.go:111"'
 _ACCEPTED = (JSON, MERGE, STRATEGIC, "application/apply-patch+yaml")
 
 
@@ -182,7 +181,7 @@ def _type_fault(value: Object, resource: ResourceDef) -> str:
     group, _, version = api_version.rpartition("/")
     name = schemas.type_name(group, version, kind)
     if name is None:
-        return f'no kind "{kind}" is registered for version "{api_version}" {_SCHEME}'
+        return f'no kind "{kind}" is registered for version "{api_version}" {decode.SCHEME}'
     return decode.conversion_error(name, resource)
 
 

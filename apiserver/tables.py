@@ -26,10 +26,12 @@ def render_table(
     include: str = "Metadata",
     now: float | None = None,
     unfinished: bool = False,
+    columns: bool = True,
 ) -> bytes:
     """A Table of meta.k8s.io, one row an object. `include` tells what of the object stands in its row: None, Metadata
     or Object; `meta` is the list's metadata; `now` is the time that ages are counted to, in seconds since the epoch.
 
+    `columns` False: whoever reads it knows the columns already.
     `unfinished`: more rows will be put into it. Without rows a Table of the usual two columns has null in their place.
     """
     api_version, moment = f"meta.k8s.io/{version}", time.time() if now is None else now
@@ -39,7 +41,7 @@ def render_table(
         "kind": "Table",
         "apiVersion": api_version,
         "metadata": meta,
-        "columnDefinitions": _definitions(resource),
+        "columnDefinitions": _definitions(resource) if columns else None,
         "rows": [_row(resource, obj, api_version, include or "Metadata", moment) for obj in items],
     }
     if not table["rows"] and not unfinished and is_usual(resource):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -20,7 +20,11 @@ Headers = tuple[tuple[str, str], ...]
 
 NO_CACHE = "no-cache, private"
 JSON_HEADERS: Headers = (("Cache-Control", NO_CACHE), ("Content-Type", JSON))
-TEXT_HEADERS: Headers = (("Content-Type", "text/plain; charset=utf-8"), ("X-Content-Type-Options", "nosniff"))
+TEXT_HEADERS: Headers = (
+    ("Cache-Control", NO_CACHE),
+    ("Content-Type", "text/plain; charset=utf-8"),
+    ("X-Content-Type-Options", "nosniff"),
+)
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -74,9 +78,28 @@ def warning_header(text: str) -> str:
 
 
 def to_yaml(data: bytes) -> bytes:
+    """With sorted keys, and double quotes around texts that would be read as something else, as upstream has them."""
     import yaml
 
-    return yaml.safe_dump(orjson.loads(data), sort_keys=False, default_flow_style=False).encode()
+    return yaml.dump(orjson.loads(data), Dumper=_dumper(), default_flow_style=False, allow_unicode=True).encode()
+
+
+@cache
+def _dumper() -> Any:
+    import yaml
+
+    base: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+    class Dumper(base):  # type: ignore[misc]
+        pass
+
+    def text(dumper: Any, value: str) -> Any:
+        plain = dumper.resolve(yaml.ScalarNode, value, (True, False)) == "tag:yaml.org,2002:str"
+        style = "|" if "\n" in value else None if plain else '"'
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+    Dumper.add_representer(str, text)
+    return Dumper
 
 
 def text_answer(text: str, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
@@ -92,6 +115,8 @@ def error_answer(err: ApiError, warnings: Sequence[str] = ()) -> Answer:
     """The Status of an error; Retry-After where it says when to come again."""
     status = err.to_status()
     answer = json_answer(orjson.dumps(status), status=err.status_code, warnings=warnings)
+    if err.status_code == HTTPStatus.UNAUTHORIZED:
+        answer.headers = (*answer.headers, ("X-Content-Type-Options", "nosniff"))
     if after := (status.get("details") or {}).get("retryAfterSeconds"):
         answer.headers = (*answer.headers, ("Retry-After", str(after)))
     return answer

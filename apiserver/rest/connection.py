@@ -95,7 +95,7 @@ class Connection(asyncio.Protocol):
         self._fed = b""  # the bytes that came last, until a message has begun in them
         self._begun = False  # some of its head is read
         self._raw = b""  # that head as it came, unless it came behind another message
-        self._read = 0  # bytes of it that came in later pieces
+        self._read = 0  # bytes of it that came in later pieces; behind the head, of what is no body
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
         self._repeated: list[tuple[bytes, bytes]] = []
@@ -146,24 +146,34 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._lingering and self._incoming is None:
             return
-        self._fed = data
+        # What begins behind the end of another message cannot be handed over: the bytes that came are not all its own.
+        self._fed = b"" if self._begun or self._incoming is not None else data
         if self._begun:
             self._read += len(data)
             if self._raw:
                 self._raw += data
+        size = self._size
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as err:
-            # An upgrade that nobody here knows (h2c) is ignored, as RFC 9110 7.8 allows; what follows is HTTP again.
-            self._parser = httptools.HttpRequestParser(self)
-            if rest := data[err.args[0] :]:
-                self.data_received(rest)
-            return
+            self._parse(data)
         except httptools.HttpParserError as err:
             self._unreadable(err)
             return
+        if self._incoming is not None and self._size == size:  # no body: sizes of chunks, or a trailer
+            self._read += len(data)
         if self._read > HEAD_LIMIT:
             self._refuse(431, "Request Header Fields Too Large")
+
+    def _parse(self, data: bytes) -> None:
+        """An upgrade that nobody here knows (h2c) is ignored, as RFC 9110 7.8 allows; what follows is HTTP again."""
+        rest = memoryview(data)
+        while rest and not (self._lingering and self._incoming is None):
+            try:
+                self._parser.feed_data(rest)
+            except httptools.HttpParserUpgrade as err:
+                self._parser = httptools.HttpRequestParser(self)
+                self._fed, rest = b"", rest[err.args[0] :]
+            else:
+                return
 
     def eof_received(self) -> bool:
         return False
@@ -221,9 +231,9 @@ class Connection(asyncio.Protocol):
             self._transport.write(CONTINUE)
 
     def on_body(self, chunk: bytes) -> None:
+        self._size += len(chunk)
         if self._lingering:
             return
-        self._size += len(chunk)
         if self._size > BODY_LIMIT:
             assert self._incoming is not None
             self._refuse_body(self._incoming)
@@ -339,9 +349,11 @@ class Connection(asyncio.Protocol):
         if exchange.closes or front.stopping:
             exchange.closes = True
             head += b"Connection: close\r\n"
-        if answer.stream is not None and exchange.method != "HEAD":
-            self._start(exchange, answer.stream, head)
-            return
+        if answer.stream is not None:
+            if exchange.method != "HEAD":
+                self._start(exchange, answer.stream, head)
+                return
+            answer.stream.close()
         body = answer.body
         if status in BODILESS:
             data = b"".join((head, front.date, b"\r\n"))

@@ -23,7 +23,7 @@ from apiserver.rest.identity import Identity
 from apiserver.rest.limits import MUTATING, READ_ONLY, Limits
 from apiserver.rest.metrics import Call, Metrics
 from apiserver.rest.paths import PARTS, PROXY_VERBS, STREAMS, Target, parse_path
-from apiserver.rest.resources import ITEM_VERBS, Resources, deprecations, in_scope, verb_of
+from apiserver.rest.resources import ITEM_VERBS, Resources, deprecations, has_route, in_scope, verb_of
 from apiserver.rest.streams import GZIP_ABOVE, Pieces, cut, gzipped
 from apiserver.rest.wellknown import WellKnown
 from kubarium.machinery.errors import ApiError, BadRequest, Forbidden, InternalError, ServiceUnavailable
@@ -189,6 +189,8 @@ class Dispatcher:
             exchange.verb = verb = verb_of(exchange.method, target, resource, exchange.query)
         except NotAllowed:
             exchange.warnings, exchange.verb = (), exchange.method.lower()
+            if not has_route(target, resource):
+                return self._not_served(exchange, target)
             return self._not_allowed(exchange, target)
         request = Request(exchange.user, verb, resource, target.namespace, object_name(target), target.subresource)
         if verb == "watch":

@@ -51,7 +51,8 @@ class Limits:
                 await turn
         except TimeoutError as err:
             queues.drop(user, turn)
-            raise self._refusal() from err
+            if not turn.done() or turn.cancelled():  # else the place came at the last moment
+                raise self._refusal() from err
         except asyncio.CancelledError:
             queues.drop(user, turn)
             if turn.done() and not turn.cancelled():

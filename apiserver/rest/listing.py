@@ -113,15 +113,43 @@ def batch_encoder(resource: ResourceDef, shape: Accepted, include: str) -> Calla
     def line(event: Event) -> bytes:
         if event.type == "ERROR":
             return event.encoded_json_line
-        if shape.shape is Shape.METADATA:
-            return codec.event_line(event.type, tables.metadata_of_bytes(event.data, version=shape.version))
+        return codec.event_line(event.type, tables.metadata_of_bytes(event.data, version=shape.version))
+
+    if shape.shape is Shape.METADATA:
+        return lambda batch: batch.encoded(view, lambda event: event.view(view, line))
+    return _table_encoder(resource, shape, include, view)
+
+
+def _table_encoder(
+    resource: ResourceDef, shape: Accepted, include: str, view: tuple[object, ...]
+) -> Callable[[Batch], tuple[bytes, bytes]]:
+    """Each stream tells the columns once, with its first table."""
+    headed = (*view, "columns")
+    told = False
+
+    def table(event: Event, *, columns: bool) -> bytes:
+        if event.type == "ERROR":
+            return event.encoded_json_line
         obj = codec.decode(event.data)
         meta = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
         rows = [] if event.type == "BOOKMARK" else [obj]
-        table = tables.render_table(resource, rows, meta, version=shape.version, include=include)
-        return codec.event_line(event.type, table)
+        data = tables.render_table(resource, rows, meta, version=shape.version, include=include, columns=columns)
+        return codec.event_line(event.type, data)
 
-    return lambda batch: batch.encoded(view, lambda event: event.view(view, line))
+    def rest(event: Event) -> bytes:
+        return event.view(view, lambda one: table(one, columns=False))
+
+    def encode(batch: Batch) -> tuple[bytes, bytes]:
+        nonlocal told
+        if told or not len(batch):
+            return batch.encoded(view, rest)
+        told, first = True, batch[0]
+        return batch.encoded(
+            headed,
+            lambda event: event.view(headed, lambda one: table(one, columns=True)) if event is first else rest(event),
+        )
+
+    return encode
 
 
 def _json_line(event: Event) -> bytes:

@@ -113,9 +113,9 @@ def _quality(entry: str) -> float:
 
 def _shape(parameters: dict[str, str], shapes: frozenset[Shape]) -> tuple[Shape, str] | None:
     """The shape that `as`, `g` and `v` ask for; None where it cannot be had."""
-    name = parameters.get("as", "")
-    if not name:
+    if "as" not in parameters:
         return Shape.WHOLE, ""
+    name = parameters["as"] or "none"
     try:
         shape = Shape(name)
     except ValueError:

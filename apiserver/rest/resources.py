@@ -26,10 +26,8 @@ from apiserver.subresources import delete_options
 from apiserver.watchcache import Batch
 from kubarium.machinery.errors import MethodNotAllowed, NotAcceptable, UnsupportedMediaType
 
-SHAPES = frozenset({Shape.TABLE, Shape.METADATA})
 NO_SHAPES: frozenset[Shape] = frozenset()  # of questions that are never stored
 ALL_SHAPES = frozenset({Shape.TABLE, Shape.METADATA, Shape.METADATA_LIST})
-LIST_SHAPES = frozenset({Shape.TABLE, Shape.METADATA_LIST})
 WATCH_SHAPES = frozenset({Shape.TABLE, Shape.METADATA})
 PART_METHODS = {
     "status": ("GET", "PUT", "PATCH"),
@@ -43,6 +41,7 @@ PART_METHODS = {
     "token": ("POST",),
 }
 ITEM_VERBS = {"GET": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "POST": "create"}
+_ON_ONE, _ON_ALL = frozenset({"get", "update", "patch", "delete"}), frozenset({"create", "deletecollection"})
 COLLECTION_VERBS = {"GET": "list", "POST": "create", "DELETE": "deletecollection"}
 WHOLE: Final = 200  # a list of more objects is sent while it is made
 PATCH_TYPES = (patching.JSON, patching.MERGE, patching.STRATEGIC, "application/apply-patch+yaml")
@@ -51,7 +50,6 @@ BODY_TYPES = (JSON, "application/yaml", PROTOBUF_TYPE)
 
 def verb_of(method: str, target: Target, resource: ResourceDef, query: queries.Query) -> str:
     """The API verb of a call. Raises MethodNotAllowed."""
-    method = "GET" if method == "HEAD" else method
     if target.subresource:
         if method not in PART_METHODS.get(target.subresource, ()):
             raise NotAllowed
@@ -72,6 +70,15 @@ def verb_of(method: str, target: Target, resource: ResourceDef, query: queries.Q
     if verb not in resource.verbs or (verb != "list" and verb != "watch" and not in_scope(target, resource)):
         raise NotAllowed
     return verb
+
+
+def has_route(target: Target, resource: ResourceDef) -> bool:
+    """Whether anything at all can be done at the path of a resource."""
+    if target.subresource:
+        return True
+    if target.name:
+        return not _ON_ONE.isdisjoint(resource.verbs)
+    return "list" in resource.verbs or (in_scope(target, resource) and not _ON_ALL.isdisjoint(resource.verbs))
 
 
 def in_scope(target: Target, resource: ResourceDef) -> bool:
@@ -136,7 +143,7 @@ class Resources:
         return Answer(headers=headers_of(exchange.warnings, shape.content_type), stream=pieces)
 
     async def _write(self, exchange: Exchange, request: Request) -> Answer:
-        shape = accepted(exchange.accept, SHAPES if "get" in request.resource.verbs else NO_SHAPES, MEDIA_TYPES)
+        shape = accepted(exchange.accept, ALL_SHAPES if "get" in request.resource.verbs else NO_SHAPES, MEDIA_TYPES)
         options = queries.write_options(exchange.query, exchange.user_agent)
         media_type = exchange.content_type
         if request.verb != "patch" and (media_type := media_type.lower()) not in BODY_TYPES:
@@ -156,7 +163,7 @@ class Resources:
         return await self._pipeline.patch(request, body, media_type, options)
 
     async def _delete(self, exchange: Exchange, request: Request) -> Answer:
-        shape = accepted(exchange.accept, SHAPES, MEDIA_TYPES)
+        shape = one_shape(exchange)
         wanted = await self._delete_options(exchange)
         exchange.warnings = (*exchange.warnings, *warnings_of(request.resource, wanted))
         written = await self._pipeline.delete(request, wanted)
@@ -164,7 +171,7 @@ class Resources:
         return self._object(exchange, request, shape, written.body, status=status, warnings=written.warnings)
 
     async def _delete_collection(self, exchange: Exchange, request: Request) -> Answer:
-        shape = accepted(exchange.accept, LIST_SHAPES, LIST_TYPES)
+        shape = list_shape(exchange, request.resource, MEDIA_TYPES)
         wanted = queries.list_options(exchange.query)
         deleting = await self._delete_options(exchange)
         exchange.warnings = (*exchange.warnings, *warnings_of(request.resource, deleting))
@@ -240,8 +247,8 @@ def one_shape(exchange: Exchange) -> Accepted:
     return accepted(exchange.accept, ALL_SHAPES, MEDIA_TYPES)
 
 
-def list_shape(exchange: Exchange, resource: ResourceDef) -> Accepted:
-    shape = accepted(exchange.accept, ALL_SHAPES, LIST_TYPES)
+def list_shape(exchange: Exchange, resource: ResourceDef, available: tuple[str, ...] = LIST_TYPES) -> Accepted:
+    shape = accepted(exchange.accept, ALL_SHAPES, available)
     if shape.shape is Shape.METADATA:
         kind = f"*{internal_package(resource)}.{resource.kind}List"
         raise NotAcceptable(f"you requested PartialObjectMetadata, but the requested object is a list ({kind})")

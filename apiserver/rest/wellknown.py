@@ -127,10 +127,11 @@ class WellKnown:
     def _discovery(self, exchange: Exchange) -> Answer:
         path = exchange.path.rstrip("/")
         group = path.split("/")[2] if path.count("/") > 1 and path.startswith("/apis/") else ""
-        if path == "/api" or path.startswith("/api/") or (path.count("/") > 2 and self._is_own(group)):
-            _only_get(exchange)
+        own = path == "/api" or path.startswith("/api/") or (path.count("/") > 2 and self._is_own(group))
+        if own and exchange.method != "GET" and self._documents.legacy(path) is not None:
+            raise NotAllowed
         if path in ("/api", "/apis"):
-            wanted = accepted(exchange.accept, DISCOVERY_SHAPES)
+            wanted = accepted(exchange.accept, DISCOVERY_SHAPES, MEDIA_TYPES if path == "/api" else ())
             if wanted.shape is Shape.DISCOVERY:
                 return _tagged(exchange, self._documents.aggregated(path), wanted.content_type, cache="public")
         else:

@@ -101,7 +101,7 @@ def read(body: str | Json, path: str = "v1/configmaps", media: str = "applicatio
             "apps/v1/deployments",
             {"kind": "Deployment", "apiVersion": "apps/v1beta9"},
             'Deployment in version "v1beta9" cannot be handled as a Deployment: no kind "Deployment" is registered '
-            'for version "apps/v1beta9" in scheme "pkg/api/legacyscheme/scheme.go:30"',
+            'for version "apps/v1beta9" in scheme "pkg/runtime/scheme.go:111"',
             id="a version that is none",
         ),
         pytest.param(

