@@ -9,7 +9,7 @@ from apiserver.registry import names
 from apiserver.registry.base import Column, Object, ResourceDef, Strategy
 from apiserver.registry.cells import AGE, NAME, at
 from apiserver.registry.faults import Faults
-from apiserver.registry.meta import check_accessor_update, check_accessor, creating, keep_status, status_alone, updating
+from apiserver.registry.meta import check_accessor, check_accessor_update, creating, keep_status, status_alone, updating
 
 _MAX_GROUP_PRIORITY, _MAX_VERSION_PRIORITY = 20000, 1000
 _STATUSES = ("True", "False", "Unknown")

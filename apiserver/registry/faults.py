@@ -112,7 +112,8 @@ def shown_as_sent(causes: Sequence[StatusCause], empty: Sequence[shape.Empty]) -
     if not empty:
         return causes
     values = {one.path: one.value for one in empty}
-    values |= {"spec": one.value for one in empty if one.path == "spec.rules"}  # an Ingress
+    if (rules := values.get("spec.rules")) is not None:
+        values["spec"] = rules  # an Ingress
     return [_as_sent(cause, values) for cause in causes]
 
 

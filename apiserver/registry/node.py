@@ -7,10 +7,10 @@ from apiserver.registry.base import Column, Object, ResourceDef, Strategy
 from apiserver.registry.cells import AGE, NAME, at, field
 from apiserver.registry.faults import Faults, inner
 from apiserver.registry.meta import (
-    check_immutable,
-    check_labels,
     check_accessor,
     check_accessor_update,
+    check_immutable,
+    check_labels,
     creating,
     keep_generation,
     updating,
