@@ -11,7 +11,7 @@ people name. Source: KEP-3070 (reserved Service IP range), KEP-3668 (reserved No
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Literal, NamedTuple
@@ -24,6 +24,7 @@ from kubarium.machinery.errors import InternalError, Invalid
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 HEADLESS = "None"
+_NOTHING: Mapping[Item, int] = {}
 TRIES = 64  # random picks before the range is searched in order
 
 
@@ -67,10 +68,9 @@ class ServiceAllocator:
         self.ports = ports
         self._rng = rng or random.SystemRandom()
         self._owner: dict[Item, str] = {}
-        self._held: dict[str, frozenset[Item]] = {}
+        self._held: dict[str, dict[Item, int]] = {}  # each with the revision from which on the Service has it
         self._seen: dict[str, int] = {}
-        # Where several hold the same: each with the revision from which on it has been seen to.
-        self._rivals: dict[Item, dict[str, int]] = {}
+        self._rivals: dict[Item, set[str]] = {}  # others that hold what has an owner
 
     # -- what is known -------------------------------------------------------------------------------------------------
 
@@ -79,29 +79,26 @@ class ServiceAllocator:
         if revision < self._seen.get(key, 0):
             return
         items = frozenset(holdings(service)) if service else frozenset()
-        before = self._held.get(key, frozenset())
-        for item in before - items:
+        before = self._held.get(key, _NOTHING)
+        for item in before.keys() - items:
             self._release(item, key)
         for item in items:
-            owner = self._owner.setdefault(item, key)
-            if owner != key and item not in before:
-                self._rivals.setdefault(item, {})[key] = revision
+            if self._owner.setdefault(item, key) != key:
+                self._rivals.setdefault(item, set()).add(key)
         if items:
-            self._held[key] = items
+            self._held[key] = {item: before.get(item, revision) for item in items}
         else:
             self._held.pop(key, None)
         self._seen[key] = revision
 
     def _release(self, item: Item, key: str) -> None:
-        rivals = self._rivals.get(item)
-        if rivals is not None:
-            rivals.pop(key, None)
-            if not rivals:
-                del self._rivals[item]
+        rivals = self._rivals.pop(item, set()) - {key}
         if self._owner.get(item) == key:
             del self._owner[item]
             if rivals:
-                self._owner[item] = next(iter(rivals))
+                self._owner[item] = rivals.pop()
+        if rivals:
+            self._rivals[item] = rivals
 
     def forget(self, key: str, revision: int) -> None:
         """A Service that we knew of is gone as of `revision`: no older news can follow."""
@@ -120,11 +117,14 @@ class ServiceAllocator:
 
     def is_disputed(self, reservation: Reservation, revision: int) -> bool:
         """Whether another Service has held one of these items from an earlier revision on."""
-        rivals = (self._rivals.get(item, {}) for item in reservation.items)
-        return any(0 < since < revision for found in rivals for key, since in found.items() if key != reservation.key)
+        return any(
+            key != reservation.key and self._held.get(key, _NOTHING).get(item, revision) < revision
+            for item in reservation.items
+            for key in (self._owner.get(item, ""), *self._rivals.get(item, ()))
+        )
 
     def cancel(self, reservation: Reservation) -> None:
-        held = self._held.get(reservation.key, frozenset())
+        held = self._held.get(reservation.key, _NOTHING)
         for item in reservation.items:
             if item not in held and self._owner.get(item) == reservation.key:
                 self._release(item, reservation.key)

@@ -8,14 +8,15 @@ waits until the watch has told of its own write, and takes the write back where 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
 from apiserver.allocators import Reservation, ServiceAllocator
-from apiserver.auth.changes import Changes
 from apiserver.registry.base import Object
 from apiserver.state import State, decoded
-from kubarium.machinery.errors import StoreUnavailable
+from apiserver.watchcache import Batch, Watcher
+from kubarium.machinery.errors import Compacted, StoreUnavailable
 
 DOUBT_S = 60.0  # a write that was not answered has happened by then, and the watch has told of it, or it never does
 
@@ -28,9 +29,15 @@ class ServiceKeeper:
     ) -> None:
         self.table = table
         self._state = state
-        self._changes = Changes(state.cache, prefix)
+        self._prefix = prefix
+        self._watcher: Watcher | None = None
+        self._changed = True
+        state.cache.observe(prefix, self._tell)
         self._clock = clock
         self._doubtful: list[tuple[float, Reservation]] = []  # the oldest first
+
+    def _tell(self) -> None:
+        self._changed = True
 
     @property
     def shared(self) -> bool:
@@ -55,15 +62,30 @@ class ServiceKeeper:
 
     def catch_up(self) -> None:
         """Learn what the watch cache has to tell."""
-        if self._changes.dirty:
-            now = self._state.cache.revision
-            for key, entry in self._changes.take(lambda: self.table.forget_all(now)):
-                if entry is None:
-                    self.table.forget(key, now)  # unless we have made it again meanwhile
-                else:
-                    self.table.observe(key, entry.revision, decoded(entry))
+        if self._changed:
+            self._changed = False
+            try:
+                self._take_changes()
+            except Compacted:  # or the cache was filled anew
+                self._watcher = None
+                self._take_changes()
         while self._doubtful and self._doubtful[0][0] <= self._clock() and self._state.cache.trouble is None:
             self.table.cancel(self._doubtful.pop(0)[1])
+
+    def _take_changes(self) -> None:
+        if self._watcher is None:
+            cache = self._state.cache
+            self.table.forget_all(cache.revision)
+            self._watcher = cache.watch(self._prefix, after=None, bookmark_interval_s=math.inf)
+        while (item := self._watcher.poll()) is not None:
+            for event in item if isinstance(item, Batch) else ():
+                entry = event.entry
+                if entry is None:
+                    continue
+                if event.type == "DELETED":
+                    self.table.forget(entry.key, entry.revision)
+                else:
+                    self.table.observe(entry.key, entry.revision, decoded(entry))
 
     async def is_lost(self, reservation: Reservation, revision: int) -> bool:
         """Whether what a write took, that has this revision, belongs to an earlier one of another server."""

@@ -48,9 +48,9 @@ async def test_addresses_given_out_by_two_servers_at_once_are_different(servers:
     made = await asyncio.gather(
         *(create(servers[n % 2], "services", f"s{n}", spec={"ports": [PORT]}) for n in range(50))
     )
-    addresses = {service["spec"]["clusterIP"] for service in await settled(servers)}
-    assert len(addresses) == 51  # and the kubernetes Service
-    assert {service["spec"]["clusterIP"] for service in made} < addresses
+    found = {service["metadata"]["name"]: service["spec"]["clusterIP"] for service in await settled(servers)}
+    assert len(found) == len(set(found.values())) == 51, found  # and the kubernetes Service
+    assert {service["metadata"]["name"]: service["spec"]["clusterIP"] for service in made}.items() < found.items()
 
 
 async def test_of_two_services_that_name_one_port_one_gets_it(servers: list[Server]) -> None:
@@ -150,3 +150,27 @@ def test_of_rivals_the_one_written_first_keeps_what_both_hold() -> None:
         taken.allocate("/s/third", mine)
     taken.forget("/s/theirs", 11)
     assert taken.allocate("/s/third", mine).items
+
+
+def test_the_end_of_a_service_that_has_been_made_again_frees_nothing() -> None:
+    """Its own server knows of the new one before the watch tells of the end of the old one."""
+    taken = table()
+    spec = {"type": "NodePort", "clusterIP": "None", "clusterIPs": ["None"], "ports": [PORT | {"nodePort": 30001}]}
+    mine = {"metadata": {"name": "mine"}, "spec": spec}
+    reserved = taken.allocate("/s/mine", mine)
+    taken.observe("/s/mine", 9, mine)
+    taken.forget("/s/mine", 7)
+    taken.observe("/s/theirs", 8, {"metadata": {"name": "theirs"}, "spec": spec})
+    assert taken.is_disputed(reserved, 9)
+
+
+def test_the_order_in_which_services_are_learnt_decides_nothing() -> None:
+    taken = table()
+    spec = {"type": "NodePort", "clusterIP": "None", "clusterIPs": ["None"], "ports": [PORT | {"nodePort": 30001}]}
+    mine = {"metadata": {"name": "mine"}, "spec": spec}
+    reserved = taken.allocate("/s/mine", mine)
+    taken.observe("/s/mine", 9, mine)
+    taken.forget_all(9)
+    taken.observe("/s/a-theirs", 8, {"metadata": {"name": "theirs"}, "spec": spec})
+    taken.observe("/s/mine", 9, mine)
+    assert taken.is_disputed(reserved, 9)
