@@ -5,7 +5,10 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import orjson
+
 MAX_OPERATIONS = 10_000
+MAX_COPIED = 3 * 1024 * 1024  # bytes, of all that one patch copies. Source: k8s.io/apiserver, JSONPatchMaxCopyBytes
 
 
 class JsonPatchError(ValueError):
@@ -28,9 +31,22 @@ def merge(target: Any, patch: Any) -> Any:
 def apply(document: Any, operations: list[dict[str, Any]]) -> Any:
     """The document after all operations, which stays as it is. Raises JsonPatchError; then nothing is done."""
     out = copy.deepcopy(document)
+    copied = 0
     for operation in operations:
+        if operation.get("op") == "copy":
+            copied += _size(_find_loosely(out, _path(operation, "from")))
+            if copied > MAX_COPIED:
+                raise JsonPatchError(f"unable to complete the copy: {copied} bytes, more than {MAX_COPIED}")
         out = _apply_one(out, operation)
     return out
+
+
+def _size(value: Any) -> int:
+    """Of the value as JSON, in bytes. Copied into itself again and again it becomes too deep to be written."""
+    try:
+        return len(orjson.dumps(value))
+    except orjson.JSONEncodeError as err:
+        raise JsonPatchError(f"unable to complete the copy: {err}") from err
 
 
 def _apply_one(document: Any, operation: dict[str, Any]) -> Any:

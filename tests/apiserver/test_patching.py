@@ -238,6 +238,25 @@ def test_a_json_patch_that_does_not_fit(operation: Json) -> None:
 # --- the whole way
 
 
+@pytest.mark.parametrize("into", ["/d/{}", "/d/a/{}"])
+def test_a_json_patch_does_not_copy_without_end(into: str) -> None:
+    """Each copy doubles what there is."""
+    operations = [{"op": "copy", "from": "/d", "path": into.format(i)} for i in range(300)]
+    with pytest.raises(jsonpatch.JsonPatchError, match="unable to complete the copy"):
+        jsonpatch.apply({"d": {"a": {}, "b": "x" * 100}}, operations)
+
+
+def test_a_json_patch_does_not_copy_too_deep() -> None:
+    """Put into a new object each time, a value gets deeper than JSON may be."""
+    around = [
+        {"op": "add", "path": "/n", "value": {}},
+        {"op": "move", "from": "/d", "path": "/n/d"},
+        {"op": "move", "from": "/n", "path": "/d"},
+    ]
+    with pytest.raises(jsonpatch.JsonPatchError, match="unable to complete the copy"):
+        jsonpatch.apply({"d": {}}, [*around * 400, {"op": "copy", "from": "/d", "path": "/m"}])
+
+
 def test_all_three_reach_the_object() -> None:
     for media, body in (
         (patching.JSON, [{"op": "add", "path": "/data/z", "value": "1"}]),
