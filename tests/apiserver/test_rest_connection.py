@@ -9,7 +9,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -214,6 +214,37 @@ def test_a_stream_into_a_container_may_follow_other_requests(stream: Stream) -> 
     assert (status, json.loads(body)["message"]) == (404, 'pods "none" not found')
     assert headers.get("connection") == "close"
     assert stream.ended()
+
+
+@pytest.mark.parametrize("tail", ["body", "head"])
+def test_the_end_of_another_request_is_never_taken_for_one(stream: Stream, tail: str) -> None:
+    """Bytes of a body that look like a request, in one piece with a request for a stream behind it."""
+    looks, log = stream.head("GET", "/version"), stream.head("GET", "/api/v1/namespaces/default/pods/none/log")
+    if tail == "body":  # an answer that is there as soon as the body is
+        rest, wrong = b"x" + looks, stream.head("POST", "/nothing").replace(b"Bearer ", b"Bearer no-")
+        first = wrong[:-2] + b"Content-Length: %d\r\n\r\n" % len(rest)
+    else:
+        first, rest = stream.head("GET", "/livez")[:-4] + b"\r\nX-Rest: ", b"\r\n\r\n"
+    stream.tls.sendall(first)
+    time.sleep(0.1)  # so that they come apart
+    stream.tls.sendall(rest + log)
+    assert stream.answer()[0] == (401 if tail == "body" else 200)
+    assert stream.ended()
+
+
+def test_a_trailer_without_end_is_refused(stream: Stream) -> None:
+    stream.tls.sendall(stream.head("POST", MAPS, "Content-Type: application/json", "Transfer-Encoding: chunked"))
+    stream.tls.sendall(b"0\r\nEndless: ")
+    with suppress(ConnectionError, ssl.SSLError):
+        for _ in range(40):
+            stream.tls.sendall(b"x" * 65_536)
+    assert stream.answer()[0] == 431
+
+
+def test_many_upgrades_in_one_piece_are_ignored(stream: Stream) -> None:
+    many = 1200  # more than Python's stack is deep
+    stream.tls.sendall(stream.head("GET", "/livez", "Connection: Upgrade", "Upgrade: h2c") * many)
+    assert {stream.answer()[0] for _ in range(many)} == {200}
 
 
 def test_a_stream_behind_others_has_to_be_asked_for_again(stream: Stream) -> None:
