@@ -67,6 +67,27 @@ async def test_nobody_waits_for_ever() -> None:
     assert found.enter(MUTATING)
 
 
+async def test_a_place_given_at_the_last_moment_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, metrics = limits(1, wait_s=60.0)
+    scopes: list[asyncio.Timeout] = []
+    timeout = asyncio.timeout
+
+    def kept(delay_s: float) -> asyncio.Timeout:
+        scopes.append(timeout(delay_s))
+        return scopes[-1]
+
+    monkeypatch.setattr(asyncio, "timeout", kept)
+    assert found.enter(MUTATING)
+    waiting = asyncio.create_task(found.turn(MUTATING, "a"))
+    await asyncio.sleep(0)
+    asyncio.get_running_loop().call_soon(found.leave, MUTATING)
+    scopes[0].reschedule(0.0)  # in the same turn of the loop, but behind it
+    await waiting
+    assert metrics.in_flight[MUTATING] == 1
+    found.leave(MUTATING)
+    assert metrics.in_flight[MUTATING] == 0
+
+
 async def test_a_limit_of_zero_is_none() -> None:
     found, _ = limits(0)
     assert all(found.enter(READ_ONLY) for _ in range(1000))
