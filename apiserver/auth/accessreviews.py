@@ -98,7 +98,7 @@ def _check_label(requirement: Object, path: str, faults: Faults) -> None:
 
 def subject_of(spec: Object) -> User:
     """Whom a review is about, where it is not the asker."""
-    extra = {key: tuple(values) for key, values in (spec.get("extra") or {}).items()}
+    extra = {key: tuple(values or ()) for key, values in (spec.get("extra") or {}).items()}
     return User(spec.get("user", ""), tuple(spec.get("groups") or ()), spec.get("uid", ""), extra)
 
 

@@ -27,6 +27,13 @@ _ABSENT: Final = object()
 
 # List-map keys that an item may leave out.
 _KEY_DEFAULTS = {"protocol": "TCP"}
+_NAMELESS = "core.v1.LocalObjectReference"  # the only one whose name may be left out and yet is a key
+
+
+class UnkeyedItem(Exception):
+    """An item of a list has none of the fields that tell it apart: nobody can own anything in such an object."""
+
+
 _NUMERIC, _TEXT, _BOOLEAN = ("int32", "int64", "float"), ("string", "bytes"), ("bool",)
 _SCALARS = ("time", "microtime", "quantity")  # any scalar will do
 
@@ -425,10 +432,15 @@ class ListMap(ListNode):
             if type(value) is str and value.isalnum():
                 return f'{self._head}"{value}"}}'
             if value is _ABSENT:
-                value = self._defaults.get(keys[0])
+                value = self._defaults.get(keys[0], _ABSENT)
+            if value is _ABSENT:
+                raise UnkeyedItem
             return f"{self._head}{orjson.dumps(value).decode()}}}"
         found = {key: item.get(key, self._defaults.get(key, _ABSENT)) for key in keys}
-        return "k:" + orjson.dumps({k: v for k, v in found.items() if v is not _ABSENT}).decode()
+        given = {k: v for k, v in found.items() if v is not _ABSENT}
+        if not given:
+            raise UnkeyedItem
+        return "k:" + orjson.dumps(given).decode()
 
     def _unlabelled(self, item: Any) -> str:
         if item is None:
@@ -522,7 +534,7 @@ def _key_zeros(item: list[Any], keys: Iterable[str]) -> dict[str, Any]:
         field = fields.get(key, {"t": [""]})
         if key in _KEY_DEFAULTS:
             out[key] = _KEY_DEFAULTS[key]
-        elif field["t"][0] in zeros and ("w" in field or key == "name"):
+        elif field["t"][0] in zeros and ("w" in field or item[1] == _NAMELESS):
             out[key] = zeros[field["t"][0]]
     return out
 

@@ -24,6 +24,7 @@ from apiserver.fieldmanager.entries import (
 )
 from apiserver.fieldmanager.fieldsets import Fields, difference, union
 from apiserver.fieldmanager.roots import root_of
+from apiserver.fieldmanager.schema import UnkeyedItem
 from apiserver.registry.base import Object, ResourceDef
 from apiserver.schemas.shape import Empty
 
@@ -56,7 +57,10 @@ def track_create(resource: ResourceDef, obj: Object, name: str, now: str) -> Non
         return
     metadata = obj["metadata"]
     given = metadata.pop("managedFields", None)
-    changed, removed = root.node.compare(root.zero, obj)
+    try:
+        changed, removed = root.node.compare(root.zero, obj)
+    except UnkeyedItem:
+        return
     managed: Managed = (read(given) or {}) if given else {}
     me = Manager(name, UPDATE, resource.api_version, "")
     _write(metadata, taken(managed, me, resource.api_version, changed, removed, now))
@@ -74,7 +78,10 @@ def track_update(resource: ResourceDef, subresource: str, new: Object, old: Obje
     if root is None or not managed:
         return
     managed = _of_group(managed, resource.group)
-    changed, removed = root.node.compare(old, new)
+    try:
+        changed, removed = root.node.compare(old, new)
+    except UnkeyedItem:
+        return
     if changed is not None or removed is not None:
         me = Manager(name, UPDATE, resource.api_version, subresource)
         managed = taken(managed, me, resource.api_version, changed, removed, now)

@@ -70,7 +70,8 @@ class Expressions:
         from apiserver.cel.declared import Declared
 
         result = self._check(expression, path, faults, ())
-        self._variables[name] = _declared(result or "DYN") or Declared("dyn")
+        if name.isidentifier():
+            self._variables[name] = _declared(result or "DYN") or Declared("dyn")
 
     def validation(self, expression: str, path: str, faults: Faults) -> None:
         self._check(expression, path, faults, ("bool",))

@@ -94,8 +94,9 @@ def _check_taints(taints: list[Object], path: str, faults: Faults) -> None:
 def _check_families(cidrs: list[str], faults: Faults) -> None:
     parsed = [addresses.parse_cidr(text) for text in cidrs]
     if None in parsed:
-        bad = cidrs[parsed.index(None)]
-        text = f"invalid PodCIDRs. failed to check with dual stack with error:invalid CIDR address: {bad}"
+        i = parsed.index(None)
+        fault = f"invalid CIDR[{i}]: <nil> (invalid CIDR address: {cidrs[i]})"
+        text = f"invalid PodCIDRs. failed to check with dual stack with error:{fault}"
         faults.internal("spec.podCIDRs", text)
     families = {found[1].version for found in parsed if found}
     if len(families) < 2 or len(cidrs) > 2:

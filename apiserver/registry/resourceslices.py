@@ -147,7 +147,7 @@ def _check_selector(selector: Object, path: str, faults: Faults) -> None:
     check_node_selector(selector, path, faults)
     terms = selector.get("nodeSelectorTerms") or []
     if len(terms) != 1:
-        shown = internal.shown("[]core.v1.NodeSelectorTerm", terms) or []
+        shown = internal.shown("[]core.v1.NodeSelectorTerm", terms)
         faults.invalid(f"{path}.nodeSelectorTerms", shown, "must have exactly one node selector term")
 
 

@@ -262,8 +262,9 @@ def _list_converter(type_: list[Any], owner: str, named: str, item_named: str) -
 
 
 def _map_converter(type_: list[Any], owner: str, named: str, item_named: str) -> Convert:
-    item, zero = converter(type_[1], owner, item_named), zero_of(type_[1])
-    plain = type_[1] == ["string"]
+    item = converter(type_[1], owner, item_named)
+    zero = zero_of(["string"] if type_[1] == ["bytes"] else type_[1])  # no bytes in a map are written as ""
+    plain, lists = type_[1] == ["string"], type_[1][0] == "list"
 
     def convert(value: Any, path: str, report: Report) -> Any:
         if not isinstance(value, dict):
@@ -271,9 +272,10 @@ def _map_converter(type_: list[Any], owner: str, named: str, item_named: str) ->
             return None
         if plain and all(type(v) is str for v in value.values()):
             return value or None
-        return {
-            k: (zero() or "") if v is None else item(v, f"{path}\x01{k}\x02", report) for k, v in value.items()
-        } or None
+        out = {k: zero() if v is None else item(v, f"{path}\x01{k}\x02", report) for k, v in value.items()}
+        if lists:
+            out = {k: [] if v is None and value[k] is not None else v for k, v in out.items()}
+        return out or None
 
     return convert
 
