@@ -170,7 +170,11 @@ def refusal(request: Request, reason: str = "", *, name: str = "") -> tuple[str,
     return f"{target} is forbidden: {text}" + (f": {reason}" if reason else ""), details
 
 
-class _PathForbidden(Forbidden):
+class Refused(Forbidden):
+    """The caller may not ask this, whatever it is about."""
+
+
+class _PathForbidden(Refused):
     """Upstream sends empty details with it."""
 
     def to_status(self) -> dict[str, Any]:
@@ -184,4 +188,4 @@ def refused_path(user: User, verb: str, path: str, reason: str = "") -> Forbidde
 
 def refused(request: Request, reason: str = "", *, name: str = "") -> Forbidden:
     text, details = refusal(request, reason, name=name)
-    return Forbidden(text, details=details)
+    return Refused(text, details=details)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from apiserver.auth.authorizer import Refused
 from apiserver.rest.negotiation import JSON, YAML
 from kubarium.machinery.errors import ApiError
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 Headers = tuple[tuple[str, str], ...]
 
 NO_CACHE = "no-cache, private"
+WARNINGS, WARNING = 4096, 256  # characters of all warnings of an answer; of one of them, where all do not fit
 JSON_HEADERS: Headers = (("Cache-Control", NO_CACHE), ("Content-Type", JSON))
 TEXT_HEADERS: Headers = (
     ("Cache-Control", NO_CACHE),
@@ -67,8 +69,25 @@ def json_answer(data: bytes, *, status: int = 200, warnings: Sequence[str] = (),
 
 
 def headers_of(warnings: Sequence[str], media_type: str) -> Headers:
-    told = tuple(("Warning", warning_header(text)) for text in warnings)
+    told = tuple(("Warning", warning_header(text)) for text in limited(warnings)) if warnings else ()
     return (("Cache-Control", NO_CACHE), ("Content-Type", media_type), *told)
+
+
+def limited(warnings: Iterable[str]) -> list[str]:
+    """As many warnings as a head has room for: whole where all fit, else the beginning of each until it is full.
+
+    Source: k8s.io/apiserver/pkg/endpoints/filters/warning.go.
+    """
+    found: list[str] = []
+    size, cut = 0, False
+    for text in warnings:
+        if cut and size >= WARNINGS:
+            break
+        found.append(text)
+        size += min(len(text), WARNING) if cut else len(text)
+        if not cut and size > WARNINGS:
+            cut, size = True, sum(min(len(one), WARNING) for one in found)
+    return [text[:WARNING] for text in found] if cut else found
 
 
 def warning_header(text: str) -> str:
@@ -111,11 +130,11 @@ def page_not_found() -> Answer:
     return text_answer("404 page not found\n", status=404)
 
 
-def error_answer(err: ApiError, warnings: Sequence[str] = ()) -> Answer:
+def error_answer(err: ApiError, warnings: Sequence[str] = (), media_type: str = JSON) -> Answer:
     """The Status of an error; Retry-After where it says when to come again."""
     status = err.to_status()
-    answer = json_answer(orjson.dumps(status), status=err.status_code, warnings=warnings)
-    if err.status_code == HTTPStatus.UNAUTHORIZED:
+    answer = json_answer(orjson.dumps(status), status=err.status_code, warnings=warnings, media_type=media_type)
+    if isinstance(err, Refused):
         answer.headers = (*answer.headers, ("X-Content-Type-Options", "nosniff"))
     if after := (status.get("details") or {}).get("retryAfterSeconds"):
         answer.headers = (*answer.headers, ("Retry-After", str(after)))

@@ -22,6 +22,7 @@ from apiserver.rest.exchange import Exchange, timed_out
 from apiserver.rest.identity import Identity
 from apiserver.rest.limits import MUTATING, READ_ONLY, Limits
 from apiserver.rest.metrics import Call, Metrics
+from apiserver.rest.negotiation import error_type
 from apiserver.rest.paths import PARTS, PROXY_VERBS, STREAMS, Target, parse_path
 from apiserver.rest.resources import ITEM_VERBS, Resources, deprecations, has_route, in_scope, verb_of
 from apiserver.rest.streams import GZIP_ABOVE, Pieces, cut, gzipped
@@ -80,7 +81,7 @@ class Dispatcher:
 
     def failure(self, exchange: Exchange, err: Exception) -> Answer:
         if isinstance(err, ApiError):
-            return error_answer(err, (*exchange.warnings, *err.warnings))
+            return error_answer(err, (*exchange.warnings, *err.warnings), error_type(exchange.accept))
         log.error("%s %s failed", exchange.method, exchange.path, exc_info=err)
         return error_answer(InternalError("Internal error occurred: see the log of the API server"))
 

@@ -14,7 +14,8 @@ from kubarium.machinery.errors import NotAcceptable
 
 JSON, YAML = "application/json", "application/yaml"
 MEDIA_TYPES = (JSON, YAML, "application/vnd.kubernetes.protobuf")  # the last is named in errors only, as upstream does
-LIST_TYPES = (*MEDIA_TYPES, f"{JSON};stream=watch", "application/vnd.kubernetes.protobuf;stream=watch")
+STREAM_TYPES = (f"{JSON};stream=watch", "application/vnd.kubernetes.protobuf;stream=watch")
+LIST_TYPES = (*MEDIA_TYPES, *STREAM_TYPES)
 
 
 class Shape(StrEnum):
@@ -81,6 +82,16 @@ def accepted(header: str, shapes: frozenset[Shape] = frozenset(), available: tup
         if (found := _shape(parameters, shapes)) is not None:
             return Accepted(*found, media_type)
     raise NotAcceptable(f"only the following media types are accepted: {', '.join(MEDIA_TYPES)}")
+
+
+def error_type(header: str) -> str:
+    """The media type in which a client is told of an error: YAML where it asks for that, else JSON."""
+    if YAML not in header:
+        return JSON
+    try:
+        return accepted(header).media_type
+    except NotAcceptable:
+        return JSON
 
 
 def _named(header: str, available: tuple[str, ...]) -> bool:

@@ -62,6 +62,9 @@ def split_name(name: str, what: str) -> tuple[str, str, str]:
 
 
 def host_port(host: str, port: str) -> str:
+    """Raises ServiceUnavailable for what is no port: the rest of a URL may stand in the name of an object."""
+    if port and not (port.isascii() and port.isdecimal()):
+        raise ServiceUnavailable(f"error trying to reach service: dial tcp: lookup tcp/{port}: unknown port")
     shown = f"[{host}]" if ":" in host else host
     return f"{shown}:{port}" if port else shown
 
@@ -199,7 +202,8 @@ class Proxy:
             own, _, kubelet_port = base.rpartition(":")
             if port in ("", kubelet_port):
                 return Location(base, kubelet=True)
-            return Location(f"{scheme or 'http'}://{own.partition('//')[2]}:{port}")
+            host = own.partition("//")[2].strip("[]")
+            return Location(f"{scheme or 'http'}://{host_port(host, port)}")
         if port.isdecimal():
             port = port_name(await self._found("services", request.namespace, name), port)
         return service_location(await self._found("endpoints", request.namespace, name), scheme, port)

@@ -18,7 +18,7 @@ from apiserver.rest.answers import Answer, headers_of, json_answer
 from apiserver.rest.exchange import Exchange
 from apiserver.rest.limits import Limits
 from apiserver.rest.listing import batch_encoder, include_of, list_pieces
-from apiserver.rest.negotiation import JSON, LIST_TYPES, MEDIA_TYPES, YAML, Accepted, Shape, accepted
+from apiserver.rest.negotiation import JSON, LIST_TYPES, MEDIA_TYPES, STREAM_TYPES, YAML, Accepted, Shape, accepted
 from apiserver.rest.paths import Target
 from apiserver.rest.streams import Pieces, WatchStream
 from apiserver.scaling import SCALE
@@ -135,7 +135,7 @@ class Resources:
         return self._listed(exchange, request, shape, listed)
 
     def _listed(self, exchange: Exchange, request: Request, shape: Accepted, listed: Listed) -> Answer:
-        include = include_of(exchange.query)
+        include = included(exchange, shape)
         if shape.media_type == YAML or len(listed.entries) <= WHOLE:
             data = b"".join(list_pieces(request.resource, listed, shape, include))
             return json_answer(data, media_type=shape.content_type, warnings=exchange.warnings)
@@ -223,9 +223,11 @@ class Resources:
     async def watch(self, exchange: Exchange, request: Request) -> Answer:
         """A stream of events, one JSON document a line, until the pipeline ends it or the client goes."""
         shape = accepted(exchange.accept, WATCH_SHAPES, LIST_TYPES)
+        if shape.media_type == YAML:
+            raise NotAcceptable(f"only the following media types are accepted: {', '.join(STREAM_TYPES)}")
         session = await self._pipeline.open_watch(request, queries.list_options(exchange.query))
         counts, resource = self._limits.metrics.watch_events, request.resource
-        encoded = batch_encoder(resource, shape, include_of(exchange.query))
+        encoded = batch_encoder(resource, shape, included(exchange, shape))
         kind = (resource.group, resource.version, resource.plural)
 
         def encode(batch: Batch) -> tuple[bytes, bytes]:
@@ -236,6 +238,11 @@ class Resources:
         running.enter_context(self._limits.long_running("watch"))
         stream = WatchStream(session, encode, running.close)
         return Answer(headers=headers_of(exchange.warnings, shape.content_type), stream=stream)
+
+
+def included(exchange: Exchange, shape: Accepted) -> str:
+    """What of the objects stands in a Table; nobody else asks. Raises BadRequest."""
+    return include_of(exchange.query) if shape.shape is Shape.TABLE else ""
 
 
 def deprecations(resource: ResourceDef) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from apiserver.registry import priorities
 from apiserver.registry.base import Registry
 from apiserver.replies import NoSuchPath, NotAllowed, not_found
 from apiserver.rest import health
-from apiserver.rest.answers import NO_CACHE, Answer, Headers, json_answer, page_not_found, text_answer
+from apiserver.rest.answers import NO_CACHE, TEXT_HEADERS, Answer, Headers, json_answer, page_not_found, text_answer
 from apiserver.rest.documents import V2_PROTOBUF, V3_PROTOBUF, Document, Documents, etag
 from apiserver.rest.exchange import Exchange
 from apiserver.rest.metrics import CONTENT_TYPE, Figures, Metrics
@@ -28,6 +28,7 @@ DISCOVERY_SHAPES = frozenset({Shape.DISCOVERY})
 KEYS_CACHED = {"Cache-Control": "public, max-age=3600"}
 IMMUTABLE = "public, immutable"
 TEXT = "text/plain; charset=utf-8"
+_KEY_PATHS = ("/openid/v1/jwks", "/.well-known/openid-configuration")
 # Media type as asked for -> form of the document; the form with an @ is the older name.
 _V2_FORMS = {JSON: JSON, V2_PROTOBUF: V2_PROTOBUF, V2_PROTOBUF.replace("v2.v1", "v2@v1"): V2_PROTOBUF}
 _V3_FORMS = {JSON: JSON, V3_PROTOBUF: V3_PROTOBUF, V3_PROTOBUF.replace("v3.v1", "v3@v1"): V3_PROTOBUF}
@@ -73,7 +74,7 @@ class WellKnown:
             return self._metrics(exchange)
         if path == "/":
             return json_answer(orjson.dumps({"paths": self._paths()}))
-        return self._keys(path.rstrip("/"))
+        return self._keys(exchange, path.rstrip("/"))
 
     def nothing_at(self, target: Target) -> Answer:
         """Of a path below a group that nothing serves.
@@ -103,7 +104,10 @@ class WellKnown:
         _, slash, one = exchange.path[1:].partition("/")
         if slash:
             found = health.report_one(checks, one)
-            return page_not_found() if found is None else text_answer(found.text, status=found.status)
+            if found is None:
+                return page_not_found()
+            headers = {"Cache-Control": NO_CACHE, "Content-Type": TEXT}
+            return Answer(found.text.encode(), found.status, headers if found.status == 200 else TEXT_HEADERS)
         verbose, excluded = "verbose" in exchange.query, exchange.query.get("exclude", ())
         whole = health.report(head, checks, verbose=verbose, excluded=excluded)
         return text_answer(whole.text, status=whole.status)
@@ -179,9 +183,11 @@ class WellKnown:
 
     # -- the rest ------------------------------------------------------------------------------------------------------
 
-    def _keys(self, path: str) -> Answer:
+    def _keys(self, exchange: Exchange, path: str) -> Answer:
         """What others need to check our tokens. Source: KEP-1393 (OIDC discovery of ServiceAccount tokens)."""
         tokens = self._served.tokens
+        if tokens is not None and path in _KEY_PATHS and exchange.method != "GET":
+            raise NotAllowed
         if tokens is not None and path == "/openid/v1/jwks":
             data = self._once("jwks", lambda: jwks(tokens.verifiers))
             return Answer(body=data, headers={"Content-Type": "application/jwk-set+json", **KEYS_CACHED})
