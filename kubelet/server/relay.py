@@ -200,8 +200,10 @@ async def _relay(connected: socket.socket, stream: ClientStream, *, half_close: 
 
     async def up() -> None:
         while data := await stream.read():
+            _check_open(writer)
             writer.write(data)
             await writer.drain()
+        _check_open(writer)
         writer.write_eof()
 
     async def down() -> None:
@@ -225,6 +227,12 @@ async def _relay(connected: socket.socket, stream: ClientStream, *, half_close: 
         log.debug("kubelet: port-forward: connection broken off: %r", err)
     finally:
         writer.transport.abort()
+
+
+def _check_open(writer: asyncio.StreamWriter) -> None:
+    """Raises ConnectionResetError where the pod has broken off; uvloop would make a RuntimeError of it."""
+    if writer.is_closing():
+        raise ConnectionResetError("the pod has broken the connection off")
 
 
 async def _joined(

@@ -7,6 +7,7 @@ import secrets
 import socket
 import subprocess
 import threading
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -28,14 +29,14 @@ spec:
     - name: main
       image: busybox
       imagePullPolicy: IfNotPresent
-      command: [nc, -ll, -p, "7000", -e, cat]
+      command: [sh, -c, "nc -ll -p 7000 -e cat & mkdir /www; cd /www; exec httpd -f -p 127.0.0.1:8080"]
 """
 IMAGE = ("--image=busybox", "--image-pull-policy=IfNotPresent")
 
 
 @pytest.fixture(scope="module")
 def server(lab: Lab) -> Iterator[Lab]:
-    """A pod that sends back what comes to port 7000."""
+    """A pod that sends back what comes to port 7000, and serves /www on its loopback interface alone."""
     lab.kubectl("apply", "-f", "-", stdin=SERVER)
     lab.kubectl("wait", "--for=condition=Ready", "pod/streams", "--timeout=60s")
     yield lab
@@ -142,10 +143,23 @@ def echoed(port: int, data: bytes) -> bytes:
             return file.read()
 
 
-def test_port_forward_carries_many_connections_at_once(server: Lab) -> None:
-    data = [secrets.token_bytes(300_000) for _ in range(20)]
-    with forwarding(server, ":7000") as ((port,), _), ThreadPoolExecutor(20) as pool:
-        assert list(pool.map(lambda piece: echoed(port, piece), data)) == data
+def test_port_forward_carries_each_direction_to_its_end(server: Lab) -> None:
+    data = secrets.token_bytes(3_000_000)
+    with forwarding(server, ":7000") as ((port,), _):
+        assert echoed(port, data) == data
+        assert echoed(port, b"again") == b"again"
+
+
+def test_port_forward_carries_several_connections_to_loopback_at_once(server: Lab) -> None:
+    server.in_pod("streams", "sh", "-c", "head -c 1000000 /dev/urandom > /www/data")
+    (digest,) = server.in_pod("streams", "md5sum", "/www/data").split()[:1]
+
+    def fetched(port: int) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/data", timeout=30) as answer:
+            return hashlib.md5(answer.read()).hexdigest()
+
+    with forwarding(server, ":8080", ":8080") as (ports, _), ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(fetched, ports * 6)) == [digest] * 12
 
 
 def test_port_forward_tells_that_nothing_listens(server: Lab) -> None:

@@ -9,13 +9,14 @@ import secrets
 import shutil
 import tarfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import docker
 import docker.errors
 import pytest
+import uvloop
 
 from kubelet.runtimes import cgroups
 from kubelet.runtimes.base import LABEL_CLUSTER, Runtime, Scope
@@ -28,6 +29,13 @@ PAUSE_ENTRYPOINT = """["/bin/sh","-c","trap 'exit 0' TERM INT; while :; do sleep
 APPLETS = ("sh", "sleep", "cat", "echo", "true", "false", "id", "env", "ls", "mkdir", "touch", "nc", "httpd", "ip",
            "wget", "ps", "pwd", "hostname", "stty", "head", "kill", "nslookup", "mount", "grep", "yes", "printenv",
            "stat", "dd", "readlink")  # fmt: skip
+
+
+def pytest_asyncio_loop_factories(
+    item: pytest.Item,
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]] | None:
+    """Streams are tested on the kubelet's own event loop: it differs from asyncio's where connections break."""
+    return {"uvloop": uvloop.new_event_loop} if item.path.name == "test_portforward.py" else None
 
 
 async def eventually(check: Callable[[], object], *, limit_s: float = 20.0, what: str = "") -> None:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import os
+import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -213,11 +214,28 @@ async def test_a_connection_that_the_pod_breaks_off_takes_no_other_along(pod: Po
 
     error, data = await client.connect(await pod.listen(break_off))
     _, other = await client.connect(await pod.listen(echo))
-    await client.send(Data(data, b"x"))
+    for _ in range(100):
+        await client.send(Data(data, b"x"))
     await client.until(lambda: error in client.ended and client.reset(data))
-    await client.send(Data(other, b"still there", fin=True))
+    await client.send(Data(data, b"late"), Data(other, b"still there", fin=True))
     await client.until(lambda: other in client.ended)
     assert client.data[other] == b"still there<end>"
+
+
+async def test_pods_that_break_off_while_data_comes_take_no_other_along(pod: Pod, client: Client) -> None:
+    async def break_off(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(random.randrange(1, 200))
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        writer.transport.abort()
+
+    port = await pod.listen(break_off)
+    pairs = [await client.connect(port) for _ in range(60)]
+    _, other = await client.connect(await pod.listen(echo))
+    for _ in range(300):
+        await client.send(*(Data(data, b"x") for _, data in pairs))
+    await client.until(lambda: client.ended >= {error for error, _ in pairs})
+    await client.send(Data(other, b"still there", fin=True))
+    await client.until(lambda: other in client.ended)
 
 
 @pytest.mark.parametrize(
@@ -291,13 +309,14 @@ async def test_the_clients_goodbye_ends_its_connections(pod: Pod, client: Client
     gone = asyncio.Event()
 
     async def wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"here")
         with contextlib.suppress(ConnectionError):
             await reader.read()
         gone.set()
         writer.close()
 
     _, data = await client.connect(await pod.listen(wait))
-    await client.until(lambda: SynReply(data) in client.frames)
+    await client.until(lambda: client.data.get(data))
     await client.send(GoAway(0))
     await asyncio.wait_for(gone.wait(), 10)
     assert (await client.socket.receive(timeout=10)).type is WSMsgType.CLOSE
