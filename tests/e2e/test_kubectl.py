@@ -176,7 +176,7 @@ def test_unschedulable_pods_say_why(lab: Lab) -> None:
         ),
         pytest.param(
             "{apiVersion: v1, kind: Service, metadata: {name: x}, spec: {clusterIP: 10.1.2.3, ports: [{port: 80}]}}",
-            "not in the valid range",
+            "the provided network does not match the current range",
             id="address outside the Service CIDR",
         ),
     ],
