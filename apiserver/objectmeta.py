@@ -45,6 +45,29 @@ def match_name(obj: Object, name: str) -> None:
         raise BadRequest(f"the name of the object ({own}) does not match the name on the URL ({name})")
 
 
+def drop_repeated_owners(obj: Object, *, late: bool = False) -> list[str]:
+    """Keep one of each owner reference; what to warn of. `late`: the object comes of a patch, not of the body."""
+    references = metadata_of(obj).get("ownerReferences") or ()
+    if len(references) < 2:
+        return []
+    kept: list[Object] = []
+    repeated: dict[str, None] = {}
+    for reference in references:
+        if reference in kept:
+            repeated[reference.get("uid", "")] = None
+        else:
+            kept.append(reference)
+    if not repeated:
+        return []
+    obj["metadata"]["ownerReferences"] = kept
+    when = " after mutating admission happens" if late else ""
+    return [
+        f".metadata.ownerReferences contains duplicate entries{when}; API server dedups owner references in 1.20+, "
+        "and may reject such requests as early as 1.24; please fix your requests; "
+        f"duplicate UID(s) observed: {', '.join(repeated)}"
+    ]
+
+
 def generated_name(prefix: str, suffix: str) -> str:
     """`web-` -> `web-x7k2p`; the prefix is cut so that the whole stays a DNS label."""
     return prefix[: NAME_LIMIT - len(suffix)] + suffix

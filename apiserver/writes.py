@@ -21,6 +21,7 @@ from apiserver.admission.chain import CREATE, DELETE, UPDATE, Attributes, Chain
 from apiserver.admission.policies import is_policy
 from apiserver.admission.serviceaccounts import random_suffix
 from apiserver.allocators import Reservation
+from apiserver.equality import same
 from apiserver.fieldmanager import applying, updates
 from apiserver.fieldmanager.entries import Entry as FieldsEntry
 from apiserver.fieldmanager.entries import manager_name
@@ -179,6 +180,7 @@ class Writer:
         for field in ("deletionTimestamp", "deletionGracePeriodSeconds"):
             objectmeta.metadata_of(obj).pop(field, None)
         resource.strategy.default(obj)
+        job.warnings.extend(objectmeta.drop_repeated_owners(obj))
         if job.applied is None:
             with updates.as_sent(job.empty):
                 updates.track_create(resource, obj, job.manager, self.now())
@@ -227,10 +229,10 @@ class Writer:
         key = resource.key(job.request.namespace if resource.namespaced else "", name)
         with self._reserved(job, key, obj, None) as reserved:
             self._prepare_new(job, obj)
-            strategy.default(obj)
             attributes = job.attributes(CREATE, name, obj, None)
             if causes := strategy.validate(obj):
                 check(resource, obj, [*await self._admission.causes(attributes), *causes], job.empty)
+            strategy.default(obj)  # as what is read from the store is
             await self._admission.validate(attributes)
             job.warnings.extend(strategy.warnings(obj, None))
             if job.dry_run:
@@ -349,7 +351,7 @@ class Writer:
             updates.keep_times(new, old)
             if not job.dry_run:
                 new["metadata"].pop("selfLink", None)  # it is never stored
-            if new == old and not self._is_outdated(resource, entry, new):
+            if new == old and same(new, old) and not self._is_outdated(resource, entry, new):
                 return job.done(current)
             if job.dry_run:
                 return job.done(orjson.dumps(new))
@@ -372,7 +374,7 @@ class Writer:
         """Whether an object would now be stored in another form than it is: its kind has another schema since."""
         if resource.custom is None or resource.from_storage is None:
             return False
-        return stored(resource, obj) != codec.decode(entry.data)
+        return not same(stored(resource, obj), codec.decode(entry.data))
 
     def _check_version(self, job: Job, new: Object, old: Object) -> None:
         metadata, was, resource = objectmeta.metadata_of(new), old["metadata"], job.resource
@@ -400,6 +402,8 @@ class Writer:
         part = part_of(strategy, subresource)
         if part is not None:
             strategy.default(new)
+        if not subresource:
+            job.warnings.extend(objectmeta.drop_repeated_owners(new, late=job.request.verb == "patch"))
         if job.applied is not None:
             new["metadata"]["managedFields"] = job.applied
         elif (part is not None) and not is_first_scaling(resource, subresource, old):

@@ -80,8 +80,8 @@ class Part:
 class Strategy:
     """How objects of a resource come to be and change; each function is pure and changes only its first argument.
 
-    Order on create: default -> [mutating admission] -> prepare_create (drops status, sets generation 1) -> default ->
-    validate -> [validating admission].
+    Order on create: default -> [mutating admission] -> prepare_create (drops status, sets generation 1) -> validate ->
+    default -> [validating admission].
     On update: default -> [mutating admission] -> prepare_update (keeps old status, bumps generation) ->
     validate_update -> [validating admission].
     On a status update: prepare_status_update (keeps everything but status and some metadata) -> validate_status_update.
