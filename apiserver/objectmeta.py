@@ -51,10 +51,10 @@ def drop_repeated_owners(obj: Object, *, late: bool = False) -> list[str]:
     if len(references) < 2:
         return []
     kept: list[Object] = []
-    repeated: dict[str, None] = {}
+    repeated: list[str] = []
     for reference in references:
         if reference in kept:
-            repeated[reference.get("uid", "")] = None
+            repeated.append(reference.get("uid", ""))
         else:
             kept.append(reference)
     if not repeated:
