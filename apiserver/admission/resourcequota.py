@@ -80,7 +80,13 @@ class ResourceQuota(Plugin):
             lock = self._locks[namespace] = asyncio.Lock()
         async with lock:
             if not waiter.done:
-                await self._charge_all(quotas, namespace, self._pending.pop(namespace, []))
+                waiters = self._pending.pop(namespace, [])
+                try:
+                    await self._charge_all(quotas, namespace, waiters)
+                finally:
+                    # Where the store did not answer the others try for themselves: none goes on without its charge.
+                    if left := [one for one in waiters if one is not waiter and not one.done]:
+                        self._pending[namespace] = [*left, *self._pending.get(namespace, ())]
         if waiter.error is not None:
             raise waiter.error
 
