@@ -7,6 +7,8 @@ from typing import Any
 
 import orjson
 
+from apiserver.equality import same
+
 MAX_OPERATIONS = 10_000
 MAX_COPIED = 3 * 1024 * 1024  # bytes, of all that one patch copies. Source: k8s.io/apiserver, JSONPatchMaxCopyBytes
 
@@ -151,14 +153,3 @@ def _test(document: Any, path: list[str], expected: Any) -> None:
         raise
     if not same(found, expected):
         raise JsonPatchError(f"testing value /{'/'.join(path)} failed")
-
-
-def same(a: Any, b: Any) -> bool:
-    """Equality of JSON values: True is not 1."""
-    if isinstance(a, bool) or isinstance(b, bool):
-        return a is b
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
-    return bool(a == b)

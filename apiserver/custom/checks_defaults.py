@@ -10,8 +10,8 @@ from typing import Any
 
 from apiserver.custom import embedded, pruning, values
 from apiserver.custom.defaulting import copied
-from apiserver.custom.ratchet import same
 from apiserver.custom.structural import META_FIELDS, Node
+from apiserver.equality import same
 from apiserver.registry.faults import Faults
 
 

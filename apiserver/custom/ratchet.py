@@ -11,6 +11,7 @@ from typing import Any
 
 from apiserver.custom.lists import by_keys, key_of
 from apiserver.custom.structural import Node
+from apiserver.equality import same
 
 
 class Correlated:
@@ -71,14 +72,3 @@ class Correlated:
                 return same(new, old)
             return all((child := self.index(i)) is not None and child.unchanged for i in range(len(new)))
         return same(new, old)
-
-
-def same(a: Any, b: Any) -> bool:
-    """Deep equality of JSON values; true is not 1."""
-    if isinstance(a, bool) or isinstance(b, bool):
-        return a is b
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(same(value, b[key]) for key, value in a.items())
-    if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(map(same, a, b))
-    return bool(a == b)

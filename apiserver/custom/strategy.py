@@ -12,9 +12,10 @@ from apiserver import replies
 from apiserver.custom import decoding, defaulting, embedded, lists, values
 from apiserver.custom.defaulting import copied
 from apiserver.custom.findings import report
-from apiserver.custom.ratchet import Correlated, same
+from apiserver.custom.ratchet import Correlated
 from apiserver.custom.scale import ScalePaths
 from apiserver.custom.structural import Node
+from apiserver.equality import same
 from apiserver.registry import meta, names
 from apiserver.registry.base import Object, Strategy
 from apiserver.registry.faults import Faults, quoted

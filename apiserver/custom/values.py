@@ -10,7 +10,8 @@ from typing import Any
 
 from apiserver.custom import formats, patterns
 from apiserver.custom.findings import Finding, Result, go_number, report
-from apiserver.custom.ratchet import Correlated, same
+from apiserver.custom.ratchet import Correlated
+from apiserver.equality import same
 from apiserver.registry.faults import Faults, quoted
 
 Json = dict[str, Any]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from apiserver.equality import same
 from apiserver.registry import names
 from apiserver.registry.base import Column, Object, ResourceDef, Strategy
 from apiserver.registry.cells import NAME, field
@@ -70,7 +71,7 @@ def _prepare_create(obj: Object) -> None:
 def _prepare_update(new: Object, old: Object) -> None:
     new["status"] = dict(old.get("status") or {})
     before = old["metadata"].get("generation", 0)
-    new["metadata"]["generation"] = before + (new["spec"] != old["spec"])
+    new["metadata"]["generation"] = before + (not same(new["spec"], old["spec"]))
     for version in new["spec"].get("versions") or ():
         if version.get("storage"):
             stored = new["status"].get("storedVersions") or []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from apiserver.equality import same
 from apiserver.registry import names
 from apiserver.registry.base import Column, Object, ResourceDef, Strategy
 from apiserver.registry.cells import AGE, NAME, NONE, at, field
@@ -28,7 +29,7 @@ def _check(obj: Object, faults: Faults) -> None:
 def _check_update(new: Object, old: Object, faults: Faults) -> None:
     check_meta_update(new, old, faults)
     _check_both(new, faults)
-    if new.get("data") != old.get("data"):
+    if not same(new.get("data"), old.get("data")):
         faults.invalid("data", inner("", new.get("data")), "field is immutable")
 
 

@@ -133,6 +133,17 @@ def test_an_object_has_the_form_of_the_version_it_is_read_in(defined: ApiServer)
     assert stored == ["v1alpha1", "v1"]
 
 
+def test_true_in_the_place_of_one_is_a_change(defined: ApiServer) -> None:
+    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    kind = {**version("v1"), "schema": {"openAPIV3Schema": anything}, "subresources": {"status": {}}}
+    assert defined.post(DEFINITIONS, definition("Truth", kind)).status == 201
+    path = f"{objects('Truth')}/t"
+    defined.post(objects("Truth"), thing("Truth", "t"))
+    for value in (1, True, 0, False):
+        defined.patch(f"{path}/status", {"status": {"a": value}})
+        assert defined.get(path).body["status"]["a"] is value
+
+
 def test_conversion_by_a_webhook_is_refused(defined: ApiServer) -> None:
     hook = {"clientConfig": {"url": "https://127.0.0.1:1/convert"}, "conversionReviewVersions": ["v1"]}
     conversion = {"strategy": "Webhook", "webhook": hook}
