@@ -9,6 +9,7 @@ from apiserver.request import User
 from apiserver.rest.exchange import Exchange
 
 BEARER = "bearer "
+TOKEN_PROTOCOL = "base64url.bearer.authorization.k8s.io."
 KEPT = 1024  # headers of fixed tokens that are remembered
 
 
@@ -42,10 +43,9 @@ def websocket_token(protocols: str) -> str:
     import base64
     import binascii
 
-    prefix = "base64url.bearer.authorization.k8s.io."
     for protocol in protocols.split(","):
-        if protocol.strip().startswith(prefix):
-            text = protocol.strip()[len(prefix) :]
+        if protocol.strip().startswith(TOKEN_PROTOCOL):
+            text = protocol.strip()[len(TOKEN_PROTOCOL) :]
             with suppress(binascii.Error, UnicodeDecodeError):
                 return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
     return ""

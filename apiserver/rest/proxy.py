@@ -25,6 +25,7 @@ from apiserver import codec, replies
 from apiserver.registry.base import Object, ResourceDef
 from apiserver.request import Request
 from apiserver.rest.exchange import Exchange
+from apiserver.rest.identity import TOKEN_PROTOCOL
 from apiserver.state import State
 from kubarium.machinery.errors import BadRequest, ServiceUnavailable
 
@@ -35,7 +36,7 @@ _HOP = frozenset(
     ("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
      "transfer-encoding", "upgrade")
 )  # fmt: skip
-_OURS = frozenset(("authorization", "host", "content-length"))
+_OURS = frozenset(("authorization", "host", "content-length", "sec-websocket-protocol"))
 _LINKS = re.compile(
     rb"""(\s(?:action|background|cite|classid|codebase|data|formaction|href|icon|longdesc|manifest|poster|profile|src"""
     rb"""|usemap)\s*=\s*)(?:"([^"]*)"|'([^']*)')""",
@@ -216,7 +217,11 @@ class Proxy:
         from aiohttp import ClientError
         from yarl import URL
 
-        headers = [(k, v) for k, v in http.headers.items() if k.lower() not in _HOP | _OURS]
+        headers = [
+            (key, value)
+            for key, value in http.headers.items()
+            if (name := key.lower()) not in _HOP | _OURS and not name.startswith("impersonate-")
+        ]
         headers.append(("X-Forwarded-Uri", http.raw_path.partition("?")[0]))
         if http.remote:
             headers.append(("X-Forwarded-For", http.remote))
@@ -241,7 +246,7 @@ class Proxy:
 
         from apiserver.rest.kubelet import FRAME_LIMIT, join
 
-        protocols = [p.strip() for p in http.headers.get("Sec-WebSocket-Protocol", "").split(",") if p.strip()]
+        protocols = offered(http.headers.get("Sec-WebSocket-Protocol", ""))
         try:
             async with session.ws_connect(url, protocols=protocols, max_msg_size=FRAME_LIMIT) as there:
                 chosen = (there.protocol,) if there.protocol else ()
@@ -254,6 +259,12 @@ class Proxy:
 
 
 _AUTO = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+
+
+def offered(protocols: str) -> list[str]:
+    """The protocols that a client offers, without the one that is its token for the API server."""
+    every = (one.strip() for one in protocols.split(","))
+    return [one for one in every if one and not one.startswith(TOKEN_PROTOCOL)]
 
 
 def split_path(path: str, namespaced: bool) -> tuple[str, str]:

@@ -9,7 +9,15 @@ import pytest
 from apiserver.eviction import counted_down, needs_no_budget
 from apiserver.registry import cron, jobs_indexes
 from apiserver.registry.autoscaling_v1 import from_v2, to_v2
-from apiserver.rest.proxy import pod_location, rewritten, rewritten_html, service_location, split_name, split_path
+from apiserver.rest.proxy import (
+    offered,
+    pod_location,
+    rewritten,
+    rewritten_html,
+    service_location,
+    split_name,
+    split_path,
+)
 from apiserver.schemas import internal
 from kubarium.machinery.errors import BadRequest, ServiceUnavailable
 
@@ -116,6 +124,18 @@ def test_a_pod_is_asked_at_its_first_port() -> None:
     assert pod_location(pod | {"status": {"podIPs": [{"ip": "fd00::1"}]}}, "https", "5").base == "https://[fd00::1]:5"
     with pytest.raises(BadRequest, match="address not allowed"):
         pod_location(pod | {"status": {"podIP": "127.0.0.1"}}, "", "")
+
+
+@pytest.mark.parametrize("port", ["80@127.0.0.1", "80#", "1 2", "web", "²"])
+def test_what_is_no_port_leads_nowhere(port: str) -> None:
+    pod = {"spec": {"containers": [{"name": "a"}]}, "status": {"podIP": "10.0.0.1"}}
+    with pytest.raises(ServiceUnavailable, match="unknown port"):
+        pod_location(pod, "http", port)
+
+
+def test_the_token_among_the_protocols_is_not_passed_on() -> None:
+    token = "base64url.bearer.authorization.k8s.io.c2VjcmV0"
+    assert offered(f"{token}, v4.channel.k8s.io,a") == ["v4.channel.k8s.io", "a"]
 
 
 def test_a_service_is_asked_at_an_endpoint_that_has_the_port() -> None:
