@@ -24,6 +24,7 @@ JSON_TYPES = ("application/json", "")
 YAML_TYPES = ("application/yaml", "text/yaml", "application/x-yaml")
 PROTOBUF_TYPE = "application/vnd.kubernetes.protobuf"
 MAX_BODY_B = 3 * 1024 * 1024
+MOST_FAULTS = 100  # unknown and repeated fields that are told. Source: sigs.k8s.io/json
 MAX_YAML_VALUES = 500_000
 MAX_YAML_DEPTH = 1000  # libyaml composes a document by recursion, and scans brackets in quadratic time
 _BRACKETS = re.compile(rb"[\[\]{}]")
@@ -122,6 +123,7 @@ def _judge(unknown: list[str], duplicates: list[str], field_validation: str, abo
     found = [*again, *found] if duplicates and isinstance(duplicates[0], YamlLine) else [*found, *again]
     if not found or field_validation == "Ignore":
         return []
+    del found[MOST_FAULTS:]
     if field_validation == "Strict":
         raise BadRequest(f"{about}strict decoding error: {', '.join(found)}")
     return found

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from apiserver.rest import answers
 from apiserver.rest.negotiation import JSON, Accepted, Shape, accepted
 from apiserver.rest.paths import Target, parse_path
 from kubarium.machinery.errors import NotAcceptable
@@ -102,6 +103,24 @@ def test_bodies_of_another_type_are_refused(shared_apiserver: ApiServer) -> None
     assert (answer.status, answer.body["reason"]) == (415, "UnsupportedMediaType")
     patch = shared_apiserver.call("PATCH", f"{DEFAULT}/configmaps/none", {}, content_type="application/json")
     assert patch.status in (404, 415)
+
+
+def test_an_answer_has_room_for_so_many_warnings() -> None:
+    few, many = ["x" * 300] * 3, [f"{i:03d}{'x' * 300}" for i in range(100)]
+    assert answers.limited(few) == few
+    assert answers.limited(many) == [text[:256] for text in many[:16]]
+
+
+def test_so_many_unknown_fields_are_told(shared_apiserver: ApiServer) -> None:
+    body = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "unknown"},
+        **{f"u{i}": 1 for i in range(500)},
+    }
+    answer = shared_apiserver.post("/api/v1/namespaces/default/configmaps?fieldValidation=Strict", body)
+    assert answer.status == 400
+    assert answer.body["message"].count("unknown field") == 100
 
 
 def test_a_body_beyond_three_megabytes_is_refused(shared_apiserver: ApiServer) -> None:
@@ -277,9 +296,7 @@ def test_a_port_in_use_is_one_line_and_exit_code_2() -> None:
         argv = [sys.executable, "-m", "apiserver", "--secure-port", port, "--grpc-port", "0"]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 2
-    assert done.stderr == (
-        f"apiserver: 127.0.0.1:{port}: Address already in use; choose another port or address\n"
-    )
+    assert done.stderr == (f"apiserver: 127.0.0.1:{port}: Address already in use; choose another port or address\n")
 
 
 def test_nothing_is_answered_from_a_cache_that_is_not_filled(tmp_path: Path) -> None:
