@@ -34,6 +34,7 @@ from apiserver.watchcache import Entry, WatchCache
 from kubarium.machinery.accounttokens import PREFIX
 
 ANSWERS = 20_000  # kept at most; a question is of about 300 bytes
+LONGEST = 256  # characters of each part of a question whose answer is kept: anybody may ask with a megabyte
 
 Subject = tuple[str, str]
 """("User" or "Group", name); a ServiceAccount is the user that it stands for."""
@@ -165,9 +166,10 @@ class Rbac:
     # -- behind the answers --------------------------------------------------------------------------------------------
 
     def _keep(self, key: tuple[object, ...], answer: Answer) -> Answer:
-        if len(self._answers) >= ANSWERS:
-            self._answers.clear()
-        self._answers[key] = answer
+        if all(len(part) <= LONGEST for part in key if isinstance(part, str)):
+            if len(self._answers) >= ANSWERS:
+                self._answers.clear()
+            self._answers[key] = answer
         return answer
 
     def _granted(self, user: User, namespace: str) -> Iterator[tuple[Grant, tuple[Rule, ...] | None]]:
