@@ -321,10 +321,10 @@ def assemble(config: Config, store: Store, port: int) -> Server:
         authorizer = AlwaysAllow()
     else:
         authorizer = RoleAuthorizer(cache, node_rules(), lambda: bootstrap.done.is_set())  # noqa: PLW0108 (it comes later)
-    escalation = [Escalation(authorizer)] if isinstance(authorizer, RoleAuthorizer) else []
+    escalation = [Escalation(state, authorizer)] if isinstance(authorizer, RoleAuthorizer) else []
     devices = DeviceAccess(state, core("namespaces"), authorizer)
     admission = Chain(
-        [*plugins(config, state, registry, authorizer), *escalation, devices, PolicyParams(state, registry, authorizer)]
+        [devices, PolicyParams(state, registry, authorizer), *plugins(config, state, registry, authorizer), *escalation]
     )
     issuer = TokenIssuer(state, tokens, core, admission)
     authenticator = Authenticator(fixed_tokens(config), tokens, bootstrap_tokens(state, core))

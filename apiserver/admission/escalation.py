@@ -14,7 +14,8 @@ from apiserver.registry.base import Object, ResourceDef
 from apiserver.registry.faults import quoted
 from apiserver.registry.rbac import CLUSTER_ROLE, CLUSTERROLES, GROUP, ROLE, ROLES
 from apiserver.request import MASTERS_GROUP
-from kubarium.machinery.errors import Forbidden
+from apiserver.state import State
+from kubarium.machinery.errors import Forbidden, NotFound
 
 _ROLES = (ROLES.plural, CLUSTERROLES.plural)
 _COLLECTED = ("ownerReferences", "finalizers", "managedFields")  # what the garbage collector changes
@@ -23,7 +24,8 @@ _COLLECTED = ("ownerReferences", "finalizers", "managedFields")  # what the garb
 class Escalation(Plugin):
     """Stands where the object is as it will be stored, and before it is validated."""
 
-    def __init__(self, authorizer: RoleAuthorizer) -> None:
+    def __init__(self, state: State, authorizer: RoleAuthorizer) -> None:
+        self._state = state
         self._authorizer = authorizer
 
     def handles(self, resource: ResourceDef, subresource: str, operation: str) -> bool:
@@ -35,10 +37,17 @@ class Escalation(Plugin):
             return
         if attributes.old is not None and is_collecting(attributes.obj, attributes.old):
             return
+        try:
+            self._judge(attributes, attributes.obj)
+        except (Forbidden, NotFound):
+            await self._state.caught_up()  # the role may have come just now
+            self._judge(attributes, attributes.obj)
+
+    def _judge(self, attributes: Attributes, obj: Object) -> None:
         if attributes.resource.plural in _ROLES:
-            self._judge_role(attributes, attributes.obj)
+            self._judge_role(attributes, obj)
         else:
-            self._judge_binding(attributes, attributes.obj)
+            self._judge_binding(attributes, obj)
 
     def _judge_role(self, attributes: Attributes, role: Object) -> None:
         request, plural = attributes.request, attributes.resource.plural
