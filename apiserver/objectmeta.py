@@ -9,7 +9,6 @@ from apiserver.registry.base import Object, ResourceDef
 from kubarium.machinery.errors import BadRequest
 
 NAME_LIMIT = 63
-SUFFIX_LENGTH = 5
 # Fields of metadata that only the server sets.
 SERVER_FIELDS = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink")
 

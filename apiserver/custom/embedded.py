@@ -83,10 +83,6 @@ class BadEmbedded(ValueError):
         self.cause = faults[0]
 
 
-def has_embedded(node: Node) -> bool:
-    return any(inner.embedded for inner in node.walk())
-
-
 def check(value: Any, node: Node | None, path: str, faults: Faults) -> None:
     """Kind, apiVersion and metadata of every embedded object."""
     if node is None:

@@ -17,7 +17,7 @@ from apiserver.registry.names import path_segment_name
 from apiserver.replies import NotAllowed
 from apiserver.request import Request, User
 from apiserver.rest import query as queries
-from apiserver.rest.answers import Answer, error_answer
+from apiserver.rest.answers import Answer, error_answer, text_answer
 from apiserver.rest.exchange import Exchange, timed_out
 from apiserver.rest.identity import Identity
 from apiserver.rest.limits import MUTATING, READ_ONLY, Limits
@@ -40,7 +40,6 @@ READING: Final = frozenset({"GET", "HEAD"})
 READING_VERBS: Final = frozenset({"get", "list"})
 START_S: Final = 3.0  # a request that comes before the server has filled its cache waits so long for that
 
-Streamed = Coroutine[Any, Any, "web.StreamResponse"]
 Work = Coroutine[Any, Any, Answer]
 
 
@@ -202,6 +201,9 @@ class Dispatcher:
         return self._placed(exchange, request, kind)
 
     async def _not_served(self, exchange: Exchange, target: Target) -> Answer:
+        if target.plural == "watch" and not target.namespace and not target.name:
+            text = "failed to create RequestInfo: unable to determine kind and namespace from url"
+            return text_answer(f'Internal Server Error: "{exchange.path}": {text}, {exchange.path}\n', status=500)
         await self._doors.pipeline.allow(asked(exchange, target))
         return self._doors.wellknown.nothing_at(target)
 
@@ -291,6 +293,8 @@ def is_served(target: Target, resource: ResourceDef) -> bool:
     if target.namespace and not resource.namespaced:
         return False
     if target.rest and target.subresource != "proxy":
+        return False
+    if target.watch and target.subresource:
         return False
     if target.subresource and target.subresource not in resource.subresources:
         return False

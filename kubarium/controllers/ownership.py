@@ -62,9 +62,6 @@ class Graph:
     def dependents(self, uid: str) -> tuple[Item, ...]:
         return tuple(self._items[each] for each in sorted(self._dependents.get(uid, ())) if each in self._items)
 
-    def has_dependents(self, uid: str) -> bool:
-        return uid in self._dependents
-
     def put(self, resource: Resource[Any], obj: Any) -> None:
         self.drop(obj.metadata.uid)
         self._items[obj.metadata.uid] = Item(resource, obj)
