@@ -19,7 +19,7 @@ from apiserver.selection import NAME, Selection, parse_selection, parse_selector
 from apiserver.state import State, matching, unavailable
 from apiserver.store.base import Page
 from apiserver.watchcache import Batch, Entry, Event, InitialEventsEnd, Watcher
-from kubarium.machinery.errors import BadRequest, Compacted, Expired, FutureRevision, StoreUnavailable
+from kubarium.machinery.errors import BadRequest, Compacted, Expired, FutureRevision, StoreUnavailable, Timeout
 
 DEFAULT_WATCH_S = 1800.0  # upstream's --min-request-timeout: a watch without a limit gets one to two times this
 BOOKMARK_INTERVAL_S = 60.0
@@ -180,8 +180,8 @@ class Reader:
         limit_s = wanted.timeout_s or DEFAULT_WATCH_S * random.uniform(1, 2)
         try:
             watcher = await self._watcher(prefix_of(request, selection), revision, wanted, selection)
-        except Compacted as err:
-            return WatchSession(resource, wanted, None, limit_s, self._sessions, err)
+        except (Compacted, Timeout) as err:
+            return WatchSession(resource, wanted, None, limit_s, self._sessions, trouble_event(err))
         session = WatchSession(resource, wanted, watcher, limit_s, self._sessions)
         if self._stopping:
             session.stop()
@@ -232,7 +232,7 @@ class WatchSession:
         watcher: Watcher | None,
         limit_s: float,
         sessions: set[WatchSession],
-        trouble: Compacted | None = None,
+        trouble: Event | None = None,
     ) -> None:
         """`watcher` None: the watch could not begin, because of `trouble`. `sessions`: where it stands while open."""
         self.ended = False
@@ -244,7 +244,9 @@ class WatchSession:
         self._convert = event_converter(resource)
         self._listener: Callable[[], None] | None = None
         self._sessions = sessions
-        self._limit = asyncio.get_running_loop().call_later(limit_s, self.stop)
+        self._limit = asyncio.get_running_loop().call_later(max(limit_s, 0), self.stop)
+        if limit_s < 0:
+            self.ended = True
         sessions.add(self)
 
     def listen(self, listener: Callable[[], None]) -> None:
@@ -260,7 +262,7 @@ class WatchSession:
         if self._watcher is None:
             self.ended = True
             assert self._trouble is not None
-            return Batch([expired(self._trouble)])
+            return Batch([self._trouble])
         try:
             while (item := self._watcher.poll()) is not None:
                 if isinstance(item, Batch):
@@ -271,7 +273,7 @@ class WatchSession:
                         return Batch([bookmark(self._resource, item.revision, initial=ends_initial)])
         except Compacted as err:
             self.ended = True
-            return Batch([expired(err)])
+            return Batch([trouble_event(err)])
         return None
 
     def stop(self) -> None:
@@ -352,6 +354,7 @@ def bookmark(resource: ResourceDef, revision: int, *, initial: bool) -> Event:
     return Event("BOOKMARK", data=orjson.dumps(data))
 
 
-def expired(err: Compacted) -> Event:
-    """A watch that can start but not go on says so as an event: the answer's header may be out already."""
-    return Event("ERROR", data=orjson.dumps(Expired(str(err)).to_status()))
+def trouble_event(err: Compacted | Timeout) -> Event:
+    """A watch whose request is right says as an event why it does not go on: the answer's head may be out already."""
+    told = Expired(str(err)) if isinstance(err, Compacted) else err
+    return Event("ERROR", data=orjson.dumps(told.to_status()))

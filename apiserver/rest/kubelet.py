@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -21,6 +21,7 @@ import orjson
 
 from apiserver import codec, replies
 from apiserver.registry.base import Object, ResourceDef
+from apiserver.registry.faults import quoted
 from apiserver.request import Request
 from apiserver.rest import query as queries
 from apiserver.rest.answers import Answer
@@ -96,6 +97,7 @@ class KubeletProxy:
         assert exchange.http is not None
         if request.subresource == "proxy":
             return await self._proxy.answer(exchange, request)
+        ports = ports_of(exchange.query) if request.subresource == "portforward" else ()
         pod = await self._pod(request)
         container = ""
         if request.subresource != "portforward":
@@ -104,8 +106,8 @@ class KubeletProxy:
             if request.subresource == "log":
                 return Answer(status=204, headers=())
             raise BadRequest(f"pod {request.name} does not have a host assigned")
-        base = await self._kubelet(node)
-        url = base + kubelet_path(request, pod, container, exchange.query)
+        base = await self._kubelet(node, request.resource)
+        url = base + kubelet_path(request, container, exchange.query, ports)
         if request.subresource == "log":
             return await self._log(exchange.http, url)
         return await self._stream(exchange.http, url, tells=request.subresource != "portforward")
@@ -116,10 +118,10 @@ class KubeletProxy:
             raise replies.not_found(request.resource, request.name)
         return decoded(entry)
 
-    async def _kubelet(self, node: str) -> str:
+    async def _kubelet(self, node: str, asked: ResourceDef) -> str:
         entry = await self._state.found(self._resources("nodes"), "", node)
         if entry is None:
-            raise replies.not_found(self._resources("nodes"), node)
+            raise replies.not_found(asked, node)  # as upstream words it
         return kubelet_url(codec.decode(entry.data))
 
     # -- logs ----------------------------------------------------------------------------------------------------------
@@ -149,7 +151,8 @@ class KubeletProxy:
         from aiohttp import ClientError, web
 
         if http.headers.get("Upgrade", "").lower() != "websocket":
-            await self._ask(url)
+            if "Upgrade" in http.headers:
+                await self._ask(url)
             raise BadRequest("Upgrade request required")
         offered = http.headers.get("Sec-WebSocket-Protocol", "")
         protocols = [p.strip() for p in offered.split(",") if p.strip() in PROTOCOLS]
@@ -225,51 +228,57 @@ async def _pump(source: Any, sink: Any) -> None:
                 await sink.send_str(message.data)
 
 
-def kubelet_path(request: Request, pod: Object, container: str, query: queries.Query) -> str:
+def ports_of(query: queries.Query) -> tuple[int, ...]:
+    """Ports to forward, as Go's conversion of query parameters reads them. Raises BadRequest."""
+    ports = [text for value in query.get("ports", ()) for text in value.split(",")]
+    for text in ports:
+        if not (text.isascii() and text.isdecimal()):
+            raise BadRequest(f"cannot convert to []int32: strconv.ParseUint: parsing {quoted(text)}: invalid syntax")
+        if len(text.lstrip("0")) > 10 or int(text) >= 2**31:
+            raise BadRequest(
+                f"cannot convert to []int32: strconv.ParseUint: parsing {quoted(text)}: value out of range"
+            )
+    return tuple(int(text) for text in ports)
+
+
+def kubelet_path(request: Request, container: str, query: queries.Query, ports: Sequence[int] = ()) -> str:
     """The path on the kubelet's server. Source: pkg/registry/core/pod/strategy.go."""
     where = f"{quote(request.namespace)}/{quote(request.name)}"
     if request.subresource == "log":
         options = [(name, queries.first(query, name)) for name in LOG_OPTIONS if name in query]
         return f"/containerLogs/{where}/{quote(container)}" + (f"?{urlencode(options)}" if options else "")
     if request.subresource == "portforward":
-        ports = ",".join(query.get("ports", ()))
-        return f"/portForward/{where}" + (f"?port={quote(ports, safe=',')}" if ports else "")
+        return f"/portForward/{where}" + (f"?port={','.join(map(str, ports))}" if ports else "")
     options = [(theirs, "1") for ours, theirs in EXEC_OPTIONS if queries.is_true(query, ours)]
     options += [("command", word) for word in query.get("command", ())]
     return f"/{request.subresource}/{where}/{quote(container)}?{urlencode(options)}"
 
 
 def container_of(pod: Object, wanted: str) -> str:
-    """The container that is meant: the one named, the only one, or the default one. Raises BadRequest."""
+    """The container that is meant: the one named, or the only one. Raises BadRequest. Source: pod/strategy.go."""
     spec, name = pod["spec"], pod["metadata"]["name"]
     every = [
         c["name"] for kind in ("initContainers", "containers", "ephemeralContainers") for c in spec.get(kind) or ()
     ]
+    if wanted in every:
+        return wanted
     if wanted:
-        if wanted in every:
-            return wanted
         raise BadRequest(f"container {wanted} is not valid for pod {name}")
-    main = [c["name"] for c in spec["containers"]]
-    annotations: Mapping[str, str] = pod["metadata"].get("annotations") or {}
-    if len(every) == 1:
-        return str(main[0])
-    if (default := annotations.get("kubectl.kubernetes.io/default-container", "")) in every:
-        return default
-    text = f"a container name must be specified for pod {name}, choose one of: [{' '.join(main)}]"
-    if init := [c["name"] for c in spec.get("initContainers") or ()]:
-        text += f" or one of the init containers: [{' '.join(init)}]"
+    if len(spec["containers"]) == 1:
+        return str(spec["containers"][0]["name"])
+    text = f"a container name must be specified for pod {name}, choose one of: [{' '.join(every)}]"
     raise BadRequest(text)
 
 
 def kubelet_url(node: Object) -> str:
-    """`https://198.18.1.11:10250`. Raises InternalError where the node tells no address."""
+    """`https://198.18.1.11:10250`. Raises ApiError where the node tells no address."""
     status = node.get("status") or {}
     port = ((status.get("daemonEndpoints") or {}).get("kubeletEndpoint") or {}).get("Port") or DEFAULT_PORT
     addresses = {a["type"]: a["address"] for a in reversed(status.get("addresses") or [])}
-    for kind in ("InternalIP", "ExternalIP", "Hostname"):
+    for kind in ("InternalIP", "ExternalIP", "Hostname", "InternalDNS", "ExternalDNS"):
         if address := addresses.get(kind):
             return f"https://[{address}]:{port}" if ":" in address else f"https://{address}:{port}"
-    raise InternalError(f"no preferred addresses found; known addresses: [] of node {node['metadata']['name']}")
+    raise ApiError("no preferred addresses found; known addresses: []", code=500, reason="")
 
 
 def kubelet_error(status: int, body: bytes) -> ApiError:

@@ -50,19 +50,21 @@ BODY_TYPES = (JSON, "application/yaml", PROTOBUF_TYPE)
 
 def verb_of(method: str, target: Target, resource: ResourceDef, query: queries.Query) -> str:
     """The API verb of a call. Raises MethodNotAllowed."""
+    if target.watch:
+        if method != "GET" or "watch" not in resource.verbs:
+            raise NotAllowed
+        return "watch"
     if target.subresource:
         if method not in PART_METHODS.get(target.subresource, ()):
             raise NotAllowed
         return ITEM_VERBS[method]
     if target.name:
         verb = ITEM_VERBS.get(method, "")
-        if verb == "get" and target.watch:
-            verb = "watch"
         if verb == "create" or verb not in resource.verbs:
             raise NotAllowed
         return verb
     verb = COLLECTION_VERBS.get(method, "")
-    if verb == "list" and (target.watch or queries.is_watch(query)):
+    if verb == "list" and queries.is_watch(query):
         verb = "watch"
         if "watch" not in resource.verbs and "list" in resource.verbs:
             text = f'watch is not supported on resources of kind "{resource.plural}"'
@@ -74,6 +76,8 @@ def verb_of(method: str, target: Target, resource: ResourceDef, query: queries.Q
 
 def has_route(target: Target, resource: ResourceDef) -> bool:
     """Whether anything at all can be done at the path of a resource."""
+    if target.watch:
+        return "watch" in resource.verbs
     if target.subresource:
         return True
     if target.name:
