@@ -230,15 +230,16 @@ async def _pump(source: Any, sink: Any) -> None:
 
 def ports_of(query: queries.Query) -> tuple[int, ...]:
     """Ports to forward, as Go's conversion of query parameters reads them. Raises BadRequest."""
-    ports = [text for value in query.get("ports", ()) for text in value.split(",")]
-    for text in ports:
-        if not (text.isascii() and text.isdecimal()):
-            raise BadRequest(f"cannot convert to []int32: strconv.ParseUint: parsing {quoted(text)}: invalid syntax")
-        if len(text.lstrip("0")) > 10 or int(text) >= 2**31:
-            raise BadRequest(
-                f"cannot convert to []int32: strconv.ParseUint: parsing {quoted(text)}: value out of range"
-            )
-    return tuple(int(text) for text in ports)
+    return tuple(_number(text) for value in query.get("ports", ()) for text in value.split(","))
+
+
+def _number(text: str) -> int:
+    problem, digits = "invalid syntax", text.lstrip("0") or text[:1]
+    if digits.isascii() and digits.isdecimal():
+        if len(digits) <= 10 and int(digits) < 2**31:
+            return int(digits)
+        problem = "value out of range"
+    raise BadRequest(f"cannot convert to []int32: strconv.ParseUint: parsing {quoted(text)}: {problem}")
 
 
 def kubelet_path(request: Request, container: str, query: queries.Query, ports: Sequence[int] = ()) -> str:
