@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from kubarium.machinery import objects
-from kubelet.plan import spec_hash
+from kubelet.plan import every_container, spec_hash
 from kubelet.runtimes.base import Container, ContainerId, PodIdentity, PodRecord, PodUid, Sandbox, State
 
 NOW = 1_000_000.0
@@ -27,7 +27,7 @@ def pod(spec: Mapping[str, Any] | None = None, status: Mapping[str, Any] | None 
 
 
 def spec_of(pod: objects.Pod, name: str) -> objects.Container:
-    return next(c for c in (*pod.spec.init_containers, *pod.spec.containers) if c.name == name)
+    return next(c for c in every_container(pod) if c.name == name)
 
 
 def container(pod: objects.Pod, name: str = "app", /, count: int = 0, **fields: Any) -> Container:

@@ -15,6 +15,7 @@ BACKOFF = Backoff(10, 300)
 UNKNOWN = Health()
 TWO = {"containers": [{"name": "app", "image": "busybox"}, {"name": "log", "image": "busybox"}]}
 INIT = {"initContainers": [{"name": "one", "image": "busybox"}, {"name": "two", "image": "busybox"}]}
+DEBUG = {"ephemeralContainers": [{"name": "debug", "image": "busybox", "targetContainerName": "app"}]}
 SIDE = {"initContainers": [{"name": "side", "image": "busybox", "restartPolicy": "Always"}]}
 
 
@@ -169,3 +170,30 @@ def test_an_ended_pod_stays_ended() -> None:
 )
 def test_durations_read_as_go_prints_them(seconds: float, text: str) -> None:
     assert go_duration(seconds) == text
+
+
+def test_an_ephemeral_container_joins_what_runs() -> None:
+    plan = planned(DEBUG, record(container(pod(DEBUG))))
+    assert plan == Plan(start=(Start("debug"),), initialized=True)
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_an_ephemeral_container_runs_once(code: int) -> None:
+    made = pod(DEBUG)
+    assert planned(DEBUG, record(container(made), container(made, "debug", exit_code=code))).start == ()
+    known = {"ephemeralContainerStatuses": [{"name": "debug", "containerID": "docker://lost"}]}
+    assert planned(DEBUG, record(container(made)), **known).start == ()
+
+
+def test_no_pod_stays_for_its_ephemeral_containers() -> None:
+    spec = DEBUG | {"restartPolicy": "Never"}
+    made = pod(spec)
+    ended = container(made, exit_code=0)
+    assert planned(spec, record(ended)).ended == Ended("Succeeded")
+    assert planned(spec, record(ended, container(made, "debug"))).ended == Ended("Succeeded")
+
+
+def test_ephemeral_containers_need_no_init_containers_to_have_ended() -> None:
+    spec = DEBUG | INIT
+    plan = planned(spec, record(container(pod(spec), "one")))
+    assert (plan.start, plan.initialized) == ((Start("debug"),), False)

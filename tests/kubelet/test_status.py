@@ -111,3 +111,12 @@ def test_a_deleted_pod_is_shown_by_how_its_containers_ended() -> None:
 def test_a_container_whose_post_start_hook_runs_is_not_running_yet() -> None:
     found = status(record(container(pod())), starting=frozenset({APP}), initialized=True)
     assert found["containerStatuses"][0]["state"] == {"waiting": {"reason": "ContainerCreating"}}
+
+
+def test_an_ephemeral_container_is_told_and_never_ready() -> None:
+    made = pod({"ephemeralContainers": [{"name": "debug", "image": "busybox"}]})
+    found = status(record(container(made), container(made, "debug", exit_code=4)), of=made, **RUNNING)
+    (debug,) = found["ephemeralContainerStatuses"]
+    assert (debug["ready"], debug["state"]["terminated"]["exitCode"], "started" in debug) == (False, 4, False)
+    assert (found["phase"], conditions(found)["Ready"][0]) == ("Running", "True")
+    assert status(record(container(pod())), **RUNNING)["ephemeralContainerStatuses"] is None
