@@ -181,7 +181,7 @@ def test_an_ephemeral_container_joins_what_runs() -> None:
 def test_an_ephemeral_container_runs_once(code: int) -> None:
     made = pod(DEBUG)
     assert planned(DEBUG, record(container(made), container(made, "debug", exit_code=code))).start == ()
-    known = {"ephemeralContainerStatuses": [{"name": "debug", "containerID": "docker://lost"}]}
+    known: dict[str, Any] = {"ephemeralContainerStatuses": [{"name": "debug", "containerID": "docker://lost"}]}
     assert planned(DEBUG, record(container(made)), **known).start == ()
 
 
