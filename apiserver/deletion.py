@@ -111,7 +111,7 @@ def _plan_namespace(obj: Object, now: float) -> Plan:
 
 
 def _plan_definition(obj: Object, now: float) -> Plan:
-    """A CustomResourceDefinition ends when its objects are gone: until then a finalizer of the server's own holds it."""
+    """A CustomResourceDefinition ends when its objects are gone: till then a finalizer of the server's own holds it."""
     from apiserver.custom.conditions import CLEANUP_FINALIZER, PENDING, set_condition
 
     metadata = obj["metadata"]

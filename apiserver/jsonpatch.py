@@ -65,7 +65,10 @@ def _apply_one(document: Any, operation: dict[str, Any]) -> Any:
         parent, key = _find(document, path[:-1]), path[-1]
         if not isinstance(parent, list | dict):
             raise JsonPatchError(f"nothing at /{'/'.join(path)}")
-        parent[_index(parent, key) if isinstance(parent, list) else key] = copy.deepcopy(_value(operation))
+        if isinstance(parent, list):
+            parent[_index(parent, key)] = copy.deepcopy(_value(operation))
+        else:
+            parent[key] = copy.deepcopy(_value(operation))
     elif kind == "test":
         _test(document, path, operation.get("value"))
     elif kind == "copy":

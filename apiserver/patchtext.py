@@ -24,7 +24,7 @@ def merged(original: Any, patch: dict[str, Any], type_name: str) -> str:
 def patched(original: Any, operations: list[dict[str, Any]], type_name: str) -> str:
     """Of an object of a type and the operations of a JSON patch, which can be applied to it."""
     result = jsonpatch.apply(ordered(original, ["struct", type_name]), operations)
-    touched = {()}
+    touched: set[tuple[str, ...]] = {()}
     for operation in operations:
         for member in ("path", "from"):
             touched |= set(_parents(str(operation.get(member, ""))))

@@ -15,8 +15,18 @@ from apiserver.request import User
 from kubarium.machinery.selectors import parse_fields, parse_labels
 
 LOCAL, SELF = "LocalSubjectAccessReview", "SelfSubjectAccessReview"
-_METADATA = ("name", "generateName", "namespace", "resourceVersion", "generation", "labels", "annotations")
-_METADATA += ("ownerReferences", "finalizers", "managedFields")
+_METADATA = (
+    "name",
+    "generateName",
+    "namespace",
+    "resourceVersion",
+    "generation",
+    "labels",
+    "annotations",
+    "ownerReferences",
+    "finalizers",
+    "managedFields",
+)
 _RESOURCE, _OTHER = "resourceAttributes", "nonResourceAttributes"
 _FIELD_OPERATORS = {"In": "=", "NotIn": "!="}
 _LABEL_OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist")

@@ -89,7 +89,7 @@ def _root(group: str, version: str, kind: str, plural: str, subresource: str) ->
     elif "spec" in fields and "status" in fields and subresource != "approval" and group not in _QUESTIONS:
         left |= {"status"}
     more, status_left = _LEAVES.get((group, plural, subresource), (_NONE, _NONE))
-    within = {"metadata": Struct("meta.v1.ObjectMeta", metadata_left)}
+    within: dict[str, Node] = {"metadata": Struct("meta.v1.ObjectMeta", metadata_left)}
     if status_left:
         within["status"] = Struct(fields["status"]["t"][1], status_left)
     node = Struct(name, left | more, within)

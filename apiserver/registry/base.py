@@ -114,7 +114,7 @@ class ResourceDef:
 
     `storage` names the resource under whose key objects are kept where that is another one (events.k8s.io Events are
     core Events); `to_storage` and `from_storage` then turn one form into the other (new dicts, no I/O).
-    `deprecation` is the text of the warning that goes with every answer. `custom` is what a custom kind has beyond this.
+    `deprecation` is the text of the warning that goes with every answer. `custom` is what a custom kind has besides.
     """
 
     group: str

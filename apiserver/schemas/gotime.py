@@ -55,7 +55,8 @@ def parse(text: str, *, micro: bool) -> datetime:
     if not 1 <= found["day"] <= monthrange(found["year"] or 4, found["month"])[1]:
         raise ValueError(f"parsing time {_quoted(text)}: day out of range")
     try:
-        return datetime(**found, microsecond=int(digits[:6].ljust(6, "0"))) - offset
+        year, month, day, hour, minute, second = found.values()  # in the order of the layout
+        return datetime(year, month, day, hour, minute, second, int(digits[:6].ljust(6, "0"))) - offset
     except (ValueError, OverflowError) as err:
         raise ValueError(f"parsing time {_quoted(text)}: year out of range") from err
 

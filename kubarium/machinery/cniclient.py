@@ -15,7 +15,6 @@ import orjson
 
 from kubarium.machinery.errors import NetworkError
 
-TRY_AGAIN = 11
 UNREACHABLE = 5  # CNI: I/O failure
 ANSWER_S = 30.0
 LINE_BYTES = 1 << 20

@@ -30,7 +30,6 @@ PAGE = 1000
 WATCH_S = 300
 
 Handler = Callable[[T | None, T | None], None]
-Indexer = Callable[[T], Iterable[str]]
 
 
 class Informer(Generic[T]):

@@ -19,10 +19,6 @@ def format_micro(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def now_rfc3339() -> str:
-    return format_timestamp(time.time())
-
-
 def parse_timestamp(text: str) -> float | None:
     """Seconds since the epoch of a Time or MicroTime; None for "". Raises ValueError for what is no RFC 3339."""
     if not text:

@@ -1,4 +1,4 @@
-"""SPDY frames: what is encoded comes back however it is cut, what is no SPDY is refused, nothing is held without end."""
+"""SPDY frames: what is encoded comes back however it is cut, no SPDY is refused, nothing is held without end."""
 
 from __future__ import annotations
 
