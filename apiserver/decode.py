@@ -5,6 +5,7 @@ Source: k8s.io/apimachinery/pkg/runtime/serializer/{json,protobuf}; k8s.io/apise
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -96,7 +97,7 @@ def typed(
     report = shape.Report()
     obj = shape.struct(name).convert(value, "", report)
     if report.error:
-        raise BadRequest(about + report.error)
+        raise BadRequest(about + _as_written(report.error, name, body))
     obj["apiVersion"], obj["kind"] = api_version, kind
     if empty is not None:
         empty[:] = report.empty
@@ -114,6 +115,31 @@ def repeated(duplicates: Sequence[str], field_validation: str) -> list[str]:
     if lines and field_validation == "Strict":
         return ["yaml: unmarshal errors:\n  " + "\n  ".join(lines)]
     return [*lines] or [f'duplicate field "{path}"' for path in duplicates]
+
+
+def _as_written(error: str, name: str, body: bytes) -> str:
+    """The error with its number as the body has it (1e3, 1.0), where that may be another text than ours."""
+    if " number " not in error or not body.startswith(b"{"):
+        return error
+    report = shape.Report()
+    shape.struct(name).convert(json.loads(body, parse_float=_Written), "", report)
+    return report.error
+
+
+class _Written(float):
+    """A number that prints itself as it was written."""
+
+    def __new__(cls, text: str) -> _Written:
+        made = super().__new__(cls, text)
+        made.text = text
+        return made
+
+    text: str
+
+    def __format__(self, _: str) -> str:
+        return self.text
+
+    __repr__ = __str__ = lambda self: self.text
 
 
 def _judge(unknown: list[str], duplicates: list[str], field_validation: str, about: str) -> list[str]:

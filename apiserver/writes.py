@@ -238,7 +238,7 @@ class Writer:
             if job.dry_run:
                 if await self._state.current(resource, job.request.namespace, name):
                     raise replies.already_exists(resource, name)
-                return job.done(orjson.dumps(obj), created=True)
+                return job.done(orjson.dumps(as_stored(resource, obj)), created=True)
             data = codec.stored_form(stored(resource, obj))
             try:
                 revision = await self._state.store.create(key, data, ttl_s=resource.ttl_s)
@@ -354,7 +354,7 @@ class Writer:
             if new == old and same(new, old) and not self._is_outdated(resource, entry, new):
                 return job.done(current)
             if job.dry_run:
-                return job.done(orjson.dumps(new))
+                return job.done(orjson.dumps(as_stored(resource, new)))
             data = codec.stored_form(stored(resource, new))
             if deletion.is_released(new):
                 revision, _ = await self._state.store.delete(entry.key, expected=entry.revision)
@@ -536,6 +536,13 @@ def is_service(resource: ResourceDef) -> bool:
 
 def stored(resource: ResourceDef, obj: Object) -> Object:
     return obj if resource.to_storage is None else resource.to_storage(obj)
+
+
+def as_stored(resource: ResourceDef, obj: Object) -> Object:
+    """What a client would be given of the object if it had been stored."""
+    if resource.to_storage is None or resource.from_storage is None or resource.custom is not None:
+        return obj
+    return resource.from_storage(resource.to_storage(obj))
 
 
 def is_first_scaling(resource: ResourceDef, subresource: str, old: Object) -> bool:

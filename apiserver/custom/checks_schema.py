@@ -109,11 +109,11 @@ def _check_keywords(schema: Object, path: str, place: Place, faults: Faults) -> 
     if schema.get("default") is not None and place.no_defaults is not None:
         faults.forbidden(f"{path}.default", f"must not be set {place.no_defaults}".rstrip())
     for key, text in _UNSUPPORTED:
-        if schema.get(key) not in (None, "", {}):
+        if schema.get(key) not in ((None,) if key == "additionalItems" else (None, "", {})):
             faults.forbidden(f"{path}.{key}", text)
     if type_ == "null":
         faults.forbidden(f"{path}.type", "type cannot be set to null, use nullable as an alternative")
-    if isinstance(schema.get("items"), list):
+    if schema.get("items") and isinstance(schema["items"], list):
         faults.forbidden(f"{path}.items", "items must be a schema object and not an array")
     if place.inside_meta and schema.get("x-kubernetes-embedded-resource"):
         faults.forbidden(f"{path}.x-kubernetes-embedded-resource", "must not be used inside of resource meta")

@@ -5,17 +5,12 @@ Source: k8s.io/apiextensions-apiserver pkg/apis/apiextensions and pkg/registry/c
 
 from __future__ import annotations
 
-from typing import Any
-
 from apiserver.equality import same
 from apiserver.registry import names
 from apiserver.registry.base import Column, Object, ResourceDef, Strategy
 from apiserver.registry.cells import NAME, field
 from apiserver.registry.faults import Faults
 from apiserver.registry.meta import check_accessor, check_accessor_update, creating, status_only, updating
-from apiserver.schemas import shape
-
-_SCHEMA = "apiextensions.v1.JSONSchemaProps"
 
 
 def _default(obj: Object) -> None:
@@ -31,35 +26,10 @@ def _default(obj: Object) -> None:
     service = ((spec["conversion"].get("webhook") or {}).get("clientConfig") or {}).get("service")
     if service is not None and service.get("port") is None:
         service["port"] = 443
-    for version in spec.get("versions") or ():
-        if (version.get("schema") or {}).get("openAPIV3Schema"):
-            version["schema"]["openAPIV3Schema"] = _written(version["schema"]["openAPIV3Schema"])
     status = obj.setdefault("status", {"acceptedNames": {"kind": "", "plural": ""}, "conditions": None})
     if not status.get("storedVersions"):
         stored = [version["name"] for version in spec.get("versions") or () if version.get("storage")][:1]
         status["storedVersions"] = stored or None
-
-
-def _written(schema: Any) -> Any:
-    """A schema in written form all the way down: `items` and `additionalProperties` may be no schemas, so the types do
-    not say what is in them.
-    """
-    if not isinstance(schema, dict):
-        return schema
-    for key in ("items", "additionalProperties"):
-        value = schema.get(key)
-        if isinstance(value, dict):
-            schema[key] = _written(shape.struct(_SCHEMA).convert(value, "", shape.Report()))
-        elif isinstance(value, list):
-            schema[key] = [_written(shape.struct(_SCHEMA).convert(v, "", shape.Report())) for v in value]
-    for key in ("properties", "definitions", "patternProperties"):
-        for inner in (schema.get(key) or {}).values():
-            _written(inner)
-    for key in ("allOf", "anyOf", "oneOf"):
-        for inner in schema.get(key) or ():
-            _written(inner)
-    _written(schema.get("not"))
-    return schema
 
 
 def _prepare_create(obj: Object) -> None:

@@ -85,6 +85,8 @@ class Field:
         self.keep_empty = self.always or pointer or self.type[0] in ("struct", "intorstring", "quantity", "time", "any")
         self.label = f"\0{entry['e']}.\x03{name}" if "e" in entry else name
         self.convert = converter(self.type, owner, entry.get("n", ""), entry.get("ni", ""))
+        if owner == "JSONSchemaProps" and name in _SCHEMA_OR:
+            self.convert = _SCHEMA_OR[name]
         self.zero: Callable[[], Any] = (lambda: None) if pointer else zero_of(self.type)
         self.merge_key: str = entry.get("k", "")
         self.strategy: str = entry.get("s", "")
@@ -170,7 +172,7 @@ def go_type(type_: list[Any], named: str = "") -> str:
         return named
     kind = type_[0]
     if kind == "list":
-        return "[]" + go_type(type_[1])
+        return "[]" + ("v1.JSON" if type_[1] == ["any"] else go_type(type_[1]))
     if kind == "map":
         return "map[string]" + go_type(type_[1])
     if kind == "struct":
@@ -395,4 +397,48 @@ _OWN_READERS: dict[str, Callable[[str], Convert]] = {
     "bytes": _bytes_converter,
     "time": _time_converter,
     "microtime": lambda owner: _time_converter(owner, micro=True),
+}
+
+
+# --- fields of a JSONSchemaProps that hold a schema or something else: they read themselves, without being strict
+
+_SCHEMA: list[Any] = ["struct", "apiextensions.v1.JSONSchemaProps"]
+
+
+def _schema(value: Any, path: str, report: Report) -> Any:
+    """A schema; what is wrong in it is told as if it were of the field's own struct."""
+    inner = Report()
+    found = converter(_SCHEMA, "JSONSchemaProps")(value, path, inner)
+    if inner.error:
+        report.end(re.sub(r"Go struct field \w+\.", "Go struct field JSONSchemaProps.", inner.error))
+    return found
+
+
+def _schema_or_bool(value: Any, path: str, report: Report) -> Any:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, dict):
+        return _schema(value, path, report)
+    report.end("boolean or JSON schema expected")
+    return None
+
+
+def _schema_or_schemas(value: Any, path: str, report: Report) -> Any:
+    if isinstance(value, list):
+        return [_schema(item, path, report) for item in value]
+    return _schema(value, path, report) if isinstance(value, dict) else []
+
+
+def _dependencies(value: Any, path: str, report: Report) -> Any:
+    if not isinstance(value, dict):
+        report.fail(mismatch_text(value, path, "JSONSchemaProps", ["map"], "v1.JSONSchemaDependencies"))
+        return None
+    return {key: _schema(item, path, report) if isinstance(item, dict) else item for key, item in value.items()}
+
+
+_SCHEMA_OR: dict[str, Convert] = {
+    "items": _schema_or_schemas,
+    "additionalItems": _schema_or_bool,
+    "additionalProperties": _schema_or_bool,
+    "dependencies": _dependencies,
 }
