@@ -80,7 +80,7 @@ def structural(wire: Json) -> Node:
     if wire.get("x-kubernetes-preserve-unknown-fields") is False:
         raise NotStructural("internal error: 'x-kubernetes-preserve-unknown-fields' must be true or undefined")
     items, additional = wire.get("items"), wire.get("additionalProperties")
-    if isinstance(items, list):
+    if items and isinstance(items, list):
         raise NotStructural("OpenAPIV3Schema 'items' must be a schema, but is an array")
     return Node(
         wire,
@@ -113,7 +113,7 @@ def check_nested(wire: Json) -> None:
     if wire.get("x-kubernetes-preserve-unknown-fields") is False:
         raise NotStructural("internal error: 'x-kubernetes-preserve-unknown-fields' must be true or undefined")
     items = wire.get("items")
-    if isinstance(items, list):
+    if items and isinstance(items, list):
         raise NotStructural("OpenAPIV3Schema 'items' must be a schema, but is an array")
     for inner in nested(wire):
         check_nested(inner)

@@ -70,7 +70,7 @@ class Expressions:
         from apiserver.cel.declared import Declared
 
         result = self._check(expression, path, faults, ())
-        if name.isidentifier():
+        if name.isascii() and name.isidentifier():
             self._variables[name] = _declared(result or "DYN") or Declared("dyn")
 
     def validation(self, expression: str, path: str, faults: Faults) -> None:

@@ -82,7 +82,7 @@ class Field:
         self.always = "w" in entry
         pointer = "p" in entry
         # A pointer to an empty value is written, a slice or map without content is not, whatever holds it.
-        self.keep_empty = self.always or pointer or self.type[0] in ("struct", "intorstring", "quantity", "time", "any")
+        self.keep_empty = self.always or pointer or self.type[0] in ("struct", "intorstring", "quantity", "any")
         self.label = f"\0{entry['e']}.\x03{name}" if "e" in entry else name
         self.convert = converter(self.type, owner, entry.get("n", ""), entry.get("ni", ""))
         if owner == "JSONSchemaProps" and name in _SCHEMA_OR:
