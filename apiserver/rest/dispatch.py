@@ -304,7 +304,7 @@ def is_served(target: Target, resource: ResourceDef) -> bool:
 def object_name(target: Target) -> str:
     """Raises BadRequest for what can be no name."""
     name = target.name
-    if "%" in name or name in (".", ".."):
+    if "/" in name or "%" in name or name in (".", ".."):
         faults = "; ".join(path_segment_name(name))
         raise BadRequest(f'Name parameter invalid: "{name}": {faults}')
     if "\0" in name:
