@@ -129,17 +129,15 @@ def _as_written(error: str, name: str, body: bytes) -> str:
 class _Written(float):
     """A number that prints itself as it was written."""
 
+    text: str
+
     def __new__(cls, text: str) -> _Written:
-        made = super().__new__(cls, text)
+        made: _Written = super().__new__(cls, text)
         made.text = text
         return made
 
-    text: str
-
     def __format__(self, _: str) -> str:
         return self.text
-
-    __repr__ = __str__ = lambda self: self.text
 
 
 def _judge(unknown: list[str], duplicates: list[str], field_validation: str, about: str) -> list[str]:
