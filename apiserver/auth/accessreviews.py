@@ -66,6 +66,7 @@ def _check_metadata(kind: str, review: Object, faults: Faults) -> None:
     allowed = {"managedFields", "namespace"} if kind == LOCAL else {"managedFields"}
     if any(value for key, value in metadata.items() if key not in allowed):
         ordered = {key: metadata[key] for key in _METADATA if metadata.get(key)}
+        ordered |= {key: dict(sorted(ordered[key].items())) for key in ("labels", "annotations") if key in ordered}
         if entries := ordered.get("managedFields"):
             ordered["managedFields"] = [{**entry, "fieldsV1": _sorted(entry["fieldsV1"])} for entry in entries]
         faults.invalid("metadata", ordered, text)
