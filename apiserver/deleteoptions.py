@@ -16,8 +16,9 @@ def read(body: bytes, media_type: str) -> dict[str, Any]:
     """The options in their JSON form; unknown fields are left out. Raises BadRequest."""
     try:
         if media_type == decode.PROTOBUF_TYPE:
-            return _protobuf(body)
-        value = _yaml(body) if media_type in decode.YAML_TYPES else _json(body)
+            value = _protobuf(body)
+        else:
+            value = _yaml(body) if media_type in decode.YAML_TYPES else _json(body)
     except ValueError as err:
         raise BadRequest(str(err)) from err
     kind, version = value.get("kind") or KIND, value.get("apiVersion") or "meta.k8s.io/v1"

@@ -501,9 +501,3 @@ def test_patches_are_never_protobuf(shared_apiserver: ApiServer) -> None:
     shared_apiserver.post(PATH, named("patched"), content_type=MEDIA_TYPE)
     answer = shared_apiserver.call("PATCH", f"{PATH}/patched", named("patched"), content_type=MEDIA_TYPE)
     assert (answer.status, answer.body["reason"]) == (415, "UnsupportedMediaType")
-
-
-def test_openapi_v2_is_json_only(shared_apiserver: ApiServer) -> None:
-    only = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
-    assert shared_apiserver.get("/openapi/v2", accept=only).status == 406
-    assert shared_apiserver.get("/openapi/v2", accept=f"{only},application/json").body["swagger"] == "2.0"
