@@ -102,7 +102,7 @@ def ingress(path: Json | None = None, host: str = "a.example.com") -> Json:
         pytest.param(
             {"tolerations": [{"operator": "Exists", "value": "x", "effect": "NoSchedule"}]},
             [
-                'spec.tolerations[0].operator: Invalid value: "x": value must be empty when `operator` is \'Exists\'',
+                "spec.tolerations[0].operator: Invalid value: \"x\": value must be empty when `operator` is 'Exists'",
             ],
             id="toleration",
         ),
