@@ -33,9 +33,11 @@ APPLETS = ("sh", "sleep", "cat", "echo", "true", "false", "id", "env", "ls", "mk
 
 def pytest_asyncio_loop_factories(
     item: pytest.Item,
-) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]] | None:
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Streams are tested on the kubelet's own event loop: it differs from asyncio's where connections break."""
-    return {"uvloop": uvloop.new_event_loop} if item.path.name == "test_portforward.py" else None
+    if item.path.name == "test_portforward.py":
+        return {"uvloop": uvloop.new_event_loop}
+    return {"asyncio": asyncio.new_event_loop}
 
 
 async def eventually(check: Callable[[], object], *, limit_s: float = 20.0, what: str = "") -> None:
