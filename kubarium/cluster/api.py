@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 NEEDS_NODES = ("node-ipam-controller", "node-lifecycle-controller", "taint-eviction-controller")
 STOP_S = 5.0
+START_S = 15.0  # a store that does not answer by then is not waited for
 
 
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:
@@ -35,7 +36,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser("kubarium api", description=text)
     add = parser.add_argument
     add("--port", type=int, default=0, help="port on 127.0.0.1 (default: any free one)")
-    add("--token", default="", help="bearer token of the administrator (default: made at random)")
+    add("--token", default=None, help="bearer token of the administrator (default: made at random)")
     add("--store", default="", help="sqlite:///PATH or etcd://HOST:PORT[,...] (default: SQLite in a temporary folder)")
     add("--write-kubeconfig", default="", metavar="FILE", help="also write the administrator's kubeconfig there")
     add("--with-controllers", action="store_true", help="also garbage collection, namespace deletion, Deployments, ...")
@@ -53,14 +54,17 @@ def main(argv: Sequence[str]) -> int:
     try:
         config = parse_config(server_flags(args))
     except ConfigError as err:
-        print(f"kubarium api: {err}", file=sys.stderr)
+        print(f"kubarium api: {str(err).replace('--secure-port', '--port')}", file=sys.stderr)
         return EXIT_CONFIG
     return run_component("kubarium api", lambda: serve(args, config, begun), log_level=args.log_level)
 
 
 def server_flags(args: argparse.Namespace) -> list[str]:
-    """The flags of `python -m apiserver` for these wishes."""
-    flags = ["--secure-port", str(args.port), "--grpc-port", "0", "--token", args.token or secrets.token_hex(16)]
+    """The flags of `python -m apiserver` for these wishes. Raises ConfigError."""
+    token = secrets.token_hex(16) if args.token is None else args.token
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise ConfigError(f"--token {token!r}: expected letters, digits and signs without spaces, or no such flag")
+    flags = ["--secure-port", str(args.port), "--grpc-port", "0", "--token", token]
     flags += ["--store", args.store] if args.store else []
     flags += ["--enable-admission-plugins", "ServiceAccount"] if args.with_controllers else []
     flags += ["--write-kubeconfig", args.write_kubeconfig] if args.write_kubeconfig else []
@@ -71,6 +75,7 @@ async def serve(args: argparse.Namespace, config: Config, begun: float) -> None:
     from apiserver import assembly
 
     async def beside(running: Running) -> None:
+        limit.reschedule(None)
         async with contextlib.AsyncExitStack() as stack:
             process = None
             if args.with_controllers:
@@ -80,7 +85,12 @@ async def serve(args: argparse.Namespace, config: Config, begun: float) -> None:
             print(f"Ready in {seconds:.2f} s. Ctrl-C ends it.", flush=True)
             await (ended(process) if process else asyncio.Event().wait())
 
-    await assembly.serve(config, beside)
+    try:
+        async with asyncio.timeout(START_S) as limit:
+            await assembly.serve(config, beside)
+    except TimeoutError as err:
+        text = f"not ready after {START_S:.0f} s; does the store answer? --log-level info tells more"
+        raise ConfigError(f"--store {args.store or 'in a temporary folder'}: {text}") from err
 
 
 @asynccontextmanager

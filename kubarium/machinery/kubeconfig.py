@@ -166,11 +166,17 @@ def render(config: ClientConfig, *, user: str, cluster: str = "") -> dict[str, A
 
 
 def write(path: str | Path, config: ClientConfig, *, user: str, cluster: str = "") -> None:
-    """Write a kubeconfig as JSON text, readable by its owner only, in one step."""
+    """Write a kubeconfig as JSON text, readable by its owner only, in one step. Raises ConfigError."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise ConfigError(f"kubeconfig {path}: is a folder; expected a file that can be written")
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     text = json.dumps(render(config, user=user, cluster=cluster), indent=2) + "\n"
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
-    fresh.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(text)
+        fresh.replace(path)
+    except OSError as err:
+        fresh.unlink(missing_ok=True)
+        raise ConfigError(f"kubeconfig {path}: {err.strerror}; expected a file that can be written") from err

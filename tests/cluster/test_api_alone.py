@@ -150,3 +150,19 @@ def test_it_ends_when_the_controllers_do() -> None:
         (controllers,) = children(server.process.pid)
         subprocess.run(["kill", "-KILL", str(controllers)], check=True)
         assert server.process.wait(DEADLINE_S) == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (("--port", "70000"), "--port 70000: expected a port"),
+        (("--token", ""), "--token ''"),
+        (("--token", "a b"), "--token 'a b'"),
+        (("--write-kubeconfig", "/"), "kubeconfig /: "),
+    ],
+)
+def test_wrong_flags_are_told_in_one_line(flags: tuple[str, ...], told: str) -> None:
+    command = [sys.executable, "-m", "kubarium.cli", "api", *flags]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert told in done.stderr
