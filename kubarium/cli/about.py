@@ -51,7 +51,8 @@ def _api_resources(argv: list[str]) -> None:
         and args.namespaced in (None, str(kind.namespaced).lower())
         and set(filter(None, args.verbs.split(","))) <= set(kind.verbs)
     ]
-    found.sort(key=lambda kind: (kind.group, kind.plural))
+    preferred = {(kind.group, kind.plural): kind for kind in reversed(found)}  # a group's versions come best first
+    found = [preferred[place] for place in sorted(preferred)]
     if args.output == "name":
         for kind in found:
             print(kind.qualified_plural)
