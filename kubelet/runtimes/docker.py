@@ -543,7 +543,8 @@ def parse_container(info: Mapping[str, Any]) -> Entry | None:
             image_id=info.get("Image", ""),
             created_at=created,
             started_at=started,
-            finished_at=finished if status is State.EXITED else 0.0,
+            # The engine notes the start when the process may already be over.
+            finished_at=max(started, finished) if status is State.EXITED else 0.0,
             exit_code=int(state.get("ExitCode", 0)) if status is State.EXITED else 0,
             oom_killed=bool(state.get("OOMKilled")),
             error=state.get("Error", ""),

@@ -13,7 +13,12 @@ WEB = "app=web-app"
 
 
 def start(lab: Lab) -> None:
-    """Apply the example, wait until it answers everywhere, and put a client on each worker."""
+    """Apply the example, wait until it answers everywhere, and put a client on each worker.
+
+    A node that a test before has healed may still be emptied: no client goes there before its taints are gone.
+    """
+    taints = ("get", "nodes", "-o", "jsonpath={.items[*].spec.taints[?(@.effect=='NoExecute')].key}")
+    eventually(lambda: not lab.kubectl(*taints).strip(), "nodes without a taint that evicts")
     lab.kubectl("apply", "-f", WEB_APP)
     for node in lab.workers:
         lab.kubectl("apply", "-f", "-", stdin=CLIENT.format(node=node))
