@@ -98,7 +98,9 @@ class Kinds:
             except ApiError as err:
                 log.info("discovery failed, trying again: %s", err)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), 1.0 if not self.watched else AGAIN_S)
+                # not wait_for: in Python 3.11 it may swallow a cancellation that comes with what it waits for
+                async with asyncio.timeout(1.0 if not self.watched else AGAIN_S):
+                    await self._changed.wait()
                 for delay in delays:
                     self._changed.clear()
                     await asyncio.sleep(delay)
