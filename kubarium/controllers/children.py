@@ -7,18 +7,19 @@ that nobody has answered, they would be doubled.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from kubarium.controllers.controller import namespace_is_going
+from kubarium.controllers.controller import BY_NAMESPACE, namespace_is_going
 from kubarium.controllers.expectations import Expectations
-from kubarium.controllers.refs import HasMeta, adoption_patch, controller_uid, plan_claims, release_patch
+from kubarium.controllers.refs import HasMeta, adoption_patch, controller_of, controller_uid, plan_claims, release_patch
 from kubarium.machinery.client import Api, PatchType
 from kubarium.machinery.errors import ApiError, InternalError, NotFound, ServiceUnavailable, Timeout
 from kubarium.machinery.events import EventRecorder
 from kubarium.machinery.informer import Informer
-from kubarium.machinery.objects import LabelSelector, Pod
+from kubarium.machinery.objects import LabelSelector, ObjectKey, Pod
 from kubarium.machinery.resources import PODS, Resource
+from kubarium.machinery.selectors import matches
 
 RECHECK_S = 5.0
 """A pod that was gone again before a relist shows in no event: after this time the cache is asked once more."""
@@ -51,6 +52,17 @@ class Children:
         """The owner is gone."""
         self._expectations.forget(owner_uid)
         self._unsure.discard(owner_uid)
+
+    def concerned(self, old: Pod | None, new: Pod | None, owners: Informer[Any]) -> Iterator[ObjectKey]:
+        """Whose turn it is after a change of a pod: its controller, before and now, or all that may adopt it."""
+        for pod in filter(None, (old, new)):
+            ref = controller_of(pod)
+            if ref is not None and ref.kind == self._owners.kind:
+                yield ObjectKey(pod.metadata.namespace, ref.name)
+        if new is not None and controller_of(new) is None:
+            for owner in owners.by_index(BY_NAMESPACE, new.metadata.namespace):
+                if matches(owner.spec.selector, new.metadata.labels):
+                    yield owner.key
 
     async def settled(self, owner: HasMeta) -> bool:
         """Whether the cache shows all that was done for this owner: only then may its pods be counted."""

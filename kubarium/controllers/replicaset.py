@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 from kubarium.controllers import pods as podutil
 from kubarium.controllers.children import RECHECK_S, Children
 from kubarium.controllers.controller import (
-    BY_NAMESPACE,
     BY_OWNER,
     Context,
     Controller,
@@ -22,7 +21,6 @@ from kubarium.controllers.controller import (
     children_and_orphans,
 )
 from kubarium.controllers.refs import (
-    controller_of,
     controller_reference,
     controller_uid,
 )
@@ -30,7 +28,6 @@ from kubarium.controllers.views import REPLICASETS, REPLICATIONCONTROLLERS, Repl
 from kubarium.machinery.informer import Informer
 from kubarium.machinery.objects import ObjectKey, Pod
 from kubarium.machinery.resources import PODS, Resource
-from kubarium.machinery.selectors import matches
 from kubarium.machinery.times import format_timestamp, parse_timestamp
 
 BURST = 500
@@ -191,14 +188,8 @@ class ReplicaSetController(Controller[ObjectKey]):
             self.queue.add(changed.key)
 
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
-        for pod in filter(None, (old, new)):
-            ref = controller_of(pod)
-            if ref is not None and ref.kind == self.kind.kind:
-                self.queue.add(ObjectKey(pod.metadata.namespace, ref.name))
-        if new is not None and controller_of(new) is None:
-            for rs in self.replicasets.by_index(BY_NAMESPACE, new.metadata.namespace):
-                if matches(rs.spec.selector, new.metadata.labels):
-                    self.queue.add(rs.key)
+        for key in self.children.concerned(old, new, self.replicasets):
+            self.queue.add(key)
 
     async def sync(self, key: ObjectKey) -> None:
         rs = self.replicasets.get(key)

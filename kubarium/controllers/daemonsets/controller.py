@@ -8,7 +8,6 @@ from typing import Any
 from kubarium.controllers import pods as podutil
 from kubarium.controllers.children import RECHECK_S, Children
 from kubarium.controllers.controller import (
-    BY_NAMESPACE,
     Context,
     Controller,
     NotYet,
@@ -28,11 +27,9 @@ from kubarium.controllers.daemonsets.plan import (
     template_pod,
 )
 from kubarium.controllers.history import HASH, Historian
-from kubarium.controllers.refs import controller_of
 from kubarium.controllers.setviews import CONTROLLERREVISIONS, DAEMONSETS, DaemonSet
 from kubarium.machinery.objects import Node, ObjectKey, Pod
 from kubarium.machinery.resources import NODES, PODS
-from kubarium.machinery.selectors import matches
 
 FAILED_S = 1.0
 FAILED_MOST_S = 900.0
@@ -72,14 +69,8 @@ class DaemonSetController(Controller[ObjectKey]):
             self.queue.add(one.key)
 
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
-        for pod in filter(None, (old, new)):
-            ref = controller_of(pod)
-            if ref is not None and ref.kind == DAEMONSETS.kind:
-                self.queue.add(ObjectKey(pod.metadata.namespace, ref.name))
-        if new is not None and controller_of(new) is None:
-            for one in self.sets.by_index(BY_NAMESPACE, new.metadata.namespace):
-                if matches(one.spec.selector, new.metadata.labels):
-                    self.queue.add(one.key)
+        for key in self.children.concerned(old, new, self.sets):
+            self.queue.add(key)
 
     async def sync(self, key: ObjectKey) -> None:
         found = self.sets.get(key)

@@ -38,7 +38,6 @@ from kubarium.machinery.client import PatchType
 from kubarium.machinery.errors import NotFound
 from kubarium.machinery.objects import ObjectKey, Pod
 from kubarium.machinery.resources import PODS
-from kubarium.machinery.selectors import matches
 
 OURS = ("", "kubernetes.io/job-controller")
 """Whom `spec.managedBy` may name for us to act."""
@@ -122,12 +121,8 @@ class JobController(Controller[ObjectKey]):
         self._released.pop(job.metadata.uid, None)
 
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
-        for pod in filter(None, (old, new)):
-            self._enqueue_owner(pod)
-        if new is not None and controller_of(new) is None:
-            for job in self.jobs.by_index(BY_NAMESPACE, new.metadata.namespace):
-                if matches(job.spec.selector, new.metadata.labels):
-                    self.queue.add(job.key)
+        for key in self.children.concerned(old, new, self.jobs):
+            self.queue.add(key)
 
     def _enqueue_owner(self, pod: Pod) -> None:
         ref = controller_of(pod)

@@ -7,7 +7,6 @@ from typing import Any
 from kubarium.controllers import pods as podutil
 from kubarium.controllers.children import Children
 from kubarium.controllers.controller import (
-    BY_NAMESPACE,
     Context,
     Controller,
     NotYet,
@@ -15,7 +14,6 @@ from kubarium.controllers.controller import (
     namespace_is_going,
 )
 from kubarium.controllers.history import Historian, History, template_of
-from kubarium.controllers.refs import controller_of
 from kubarium.controllers.setviews import CONTROLLERREVISIONS, STATEFULSETS, StatefulSet
 from kubarium.controllers.statefulsets.plan import (
     POD_INDEX,
@@ -37,7 +35,6 @@ from kubarium.machinery.client import PatchType
 from kubarium.machinery.errors import AlreadyExists, ApiError, NotFound
 from kubarium.machinery.objects import ObjectKey, Pod
 from kubarium.machinery.resources import PODS
-from kubarium.machinery.selectors import matches
 
 
 class StatefulSetController(Controller[ObjectKey]):
@@ -58,14 +55,8 @@ class StatefulSetController(Controller[ObjectKey]):
             self.queue.add(new.key)
 
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
-        for pod in filter(None, (old, new)):
-            ref = controller_of(pod)
-            if ref is not None and ref.kind == STATEFULSETS.kind:
-                self.queue.add(ObjectKey(pod.metadata.namespace, ref.name))
-        if new is not None and controller_of(new) is None:
-            for one in self.sets.by_index(BY_NAMESPACE, new.metadata.namespace):
-                if matches(one.spec.selector, new.metadata.labels):
-                    self.queue.add(one.key)
+        for key in self.children.concerned(old, new, self.sets):
+            self.queue.add(key)
 
     async def sync(self, key: ObjectKey) -> None:
         found = self.sets.get(key)
