@@ -198,7 +198,8 @@ class NodeAgent:
             eager_s = min(EAGER_S * 1.2 ** min(unready, 30), RETRY_S)
             wait_s = self._config.node_status_period_s if self.ready else eager_s
             try:
-                await asyncio.wait_for(self._due.wait(), wait_s)
+                async with asyncio.timeout(wait_s):
+                    await self._due.wait()
             except TimeoutError:
                 continue
 

@@ -73,7 +73,8 @@ class PodVolumes:
                 else:
                     log.warning("kubelet: pod %s: volumes: %s", self._pod.key, err)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._due.wait(), renew_s)
+                async with asyncio.timeout(renew_s):
+                    await self._due.wait()
 
     async def _set_up(self) -> float | None:
         """Make all volumes what they should be; gives the seconds after which a token must be renewed."""

@@ -148,7 +148,8 @@ class PodWorker:
                 return
             limit_s = None if not_before is None else max(0.0, not_before - time.time())
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), limit_s)
+                async with asyncio.timeout(limit_s):
+                    await self._wake.wait()
 
     def _step(self) -> float | None:
         """Plan once and set going what is asked for; gives the time of the next step that no change will announce."""

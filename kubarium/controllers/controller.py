@@ -158,4 +158,5 @@ class Controller(ABC, Generic[K]):
             await run_workers(self.queue, self.sync, count=self.workers, name=self.name)
         finally:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.events.flush(), FLUSH_S)
+                async with asyncio.timeout(FLUSH_S):
+                    await self.events.flush()

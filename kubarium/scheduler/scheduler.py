@@ -102,7 +102,8 @@ class Scheduler:
             await self._place_all()
         finally:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._events.flush(), FLUSH_S)
+                async with asyncio.timeout(FLUSH_S):
+                    await self._events.flush()
 
     async def _place_all(self) -> None:
         async with asyncio.TaskGroup() as group:

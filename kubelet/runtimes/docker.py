@@ -310,7 +310,8 @@ class DockerRuntime:
         deadline = time.monotonic() + limit_s
         while (left := deadline - time.monotonic()) > 0:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(exited.wait(), min(left, RECHECK_S))
+                async with asyncio.timeout(min(left, RECHECK_S)):
+                    await exited.wait()
                 return True
             await self._refresh(container)
         return exited.is_set()

@@ -312,7 +312,8 @@ class HostRuntime:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(status["pid"], number)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(exited.wait(), limit_s)
+                async with asyncio.timeout(limit_s):
+                    await exited.wait()
                 return
         raise ContainerError(f"container {container[:12]} is still running {KILL_WAIT_S:g} s after SIGKILL")
 
@@ -551,7 +552,8 @@ async def _log_lines(path: Path, options: LogOptions, exited: asyncio.Event) -> 
                     yield piece
                 return
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(exited.wait(), FOLLOW_INTERVAL_S)
+                async with asyncio.timeout(FOLLOW_INTERVAL_S):
+                    await exited.wait()
 
 
 def _inode(path: Path) -> int:

@@ -86,7 +86,8 @@ class Inbox:
         self._news.set()
         while self._size > INBOX_LIMIT and not self._broken.is_set():
             self._room.clear()
-            await asyncio.wait_for(self._room.wait(), STALL_S)
+            async with asyncio.timeout(STALL_S):
+                await self._room.wait()
 
     def end(self) -> None:
         self._ended = True
